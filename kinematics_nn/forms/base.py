@@ -1,0 +1,221 @@
+"""What a functional form is: declared parameters and one pure `evaluate`, written once for numpy and torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import ops
+from .priors import Prior
+
+__all__ = ["KINDS", "Dispersion", "Form", "FormParameter", "RotationCurve", "SurfaceBrightness"]
+
+KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
+
+
+@dataclass(frozen=True)
+class FormParameter:
+    """One parameter of a form.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier in the field's words (``vmax``, ``r_turn``).
+    unit : str
+        What `astropy.units` reads: made of ``km/s`` and ``arcsec``, or ``""``.
+    default : float
+        A typical value, where `evaluate` is well behaved, in `unit`.
+    bounds : (float, float)
+        Closed limits in `unit`, at which `evaluate` and its gradients are still finite.
+    prior : Prior
+        The default prior.
+    description : str
+        One line, for docs and tables.
+    """
+
+    name: str
+    unit: str
+    default: float
+    bounds: tuple[float, float]
+    prior: Prior
+    description: str
+
+    @property
+    def physical_type(self):
+        """What the unit measures (`astropy.units.PhysicalType`)."""
+        from astropy import units as u
+
+        return u.Unit(self.unit).physical_type
+
+
+class Form:
+    """A function of radius in the plane of the disc, known by its class alone: it has no instances.
+
+    Subclass one of `RotationCurve`, `SurfaceBrightness` and `Dispersion`, declare `name` and `parameters`, and write
+    `evaluate` with the functions of `kinematics_nn.forms.ops`.
+
+    Attributes
+    ----------
+    name : str
+        The name in the registry (``"arctan"``).
+    kind : str
+        One of `KINDS`.
+    parameters : tuple of FormParameter
+        In the order that `evaluate` takes them.
+    reference : str
+        The paper and equation that the formula is from.
+    """
+
+    name: str
+    kind: str
+    parameters: tuple[FormParameter, ...] = ()
+    reference: str = ""
+
+    def __init__(self):
+        raise TypeError(
+            f"{type(self).__name__} is a form and has no instances: call {type(self).__name__}.evaluate(radius, ...), "
+            f"or make its astropy model with kinematics_nn.models.model_class({type(self).__name__})"
+        )
+
+    @staticmethod
+    def evaluate(radius, *parameters):
+        """The form's value at each radius.
+
+        Parameters
+        ----------
+        radius : array or tensor
+            Radius in the plane of the disc, not negative ['arcsec'].
+        *parameters : float, array or tensor
+            In declared order or by name, in inside units, each broadcastable to `radius`
+            (for a batch, ``(batch, 1)`` beside ``(batch, n)``).
+
+        Returns
+        -------
+        array or tensor
+            Of the broadcast shape: km/s, or for a surface brightness the face-on shape in any unit.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def names(cls):
+        """The parameters' names, in declared order."""
+        return tuple(parameter.name for parameter in cls.parameters)
+
+    @classmethod
+    def defaults(cls):
+        """The parameters' default values by name."""
+        return {parameter.name: parameter.default for parameter in cls.parameters}
+
+    @classmethod
+    def bind(cls, *values, **by_name):
+        """Values given in order or by name, as a tuple in declared order; all must be there."""
+        names = cls.names()
+        if len(values) > len(names):
+            raise TypeError(f"{cls.name} takes {len(names)} parameters ({', '.join(names)}), got {len(values)}")
+        given = dict(zip(names, values, strict=False))
+        unknown = [name for name in by_name if name not in names or name in given]
+        missing = [name for name in names if name not in given and name not in by_name]
+        if unknown or missing:
+            found = ", ".join([*given, *by_name]) or "none"
+            raise TypeError(f"{cls.name} takes the parameters {', '.join(names)}, each once; got {found}")
+        given.update(by_name)
+        return tuple(given[name] for name in names)
+
+
+class RotationCurve(Form):
+    """A rotation curve: `evaluate` returns the speed [km/s]."""
+
+    kind = "rotation_curve"
+
+
+class Dispersion(Form):
+    """An intrinsic velocity dispersion: `evaluate` returns one standard deviation [km/s]."""
+
+    kind = "velocity_dispersion"
+
+
+class SurfaceBrightness(Form):
+    """A surface brightness: `evaluate` returns its face-on shape, whose size is arbitrary (`flux` sets it).
+
+    `total` and `half_light_radius` are integrated numerically unless a form overrides them with closed forms.
+    """
+
+    kind = "surface_brightness"
+
+    @classmethod
+    def radial_scale(cls, *parameters, **by_name):
+        """A radius [arcsec] of the order of the half-light radius: the integrals run from 3e-5 to 300 times it.
+
+        It is the sum of the parameters in arcsec; a form whose light lies elsewhere overrides it.
+        """
+        values = cls.bind(*parameters, **by_name)
+        lengths = [value for value, known in zip(values, cls.parameters, strict=True) if known.unit == "arcsec"]
+        if not lengths:
+            raise TypeError(f"{cls.name} has no parameter in arcsec: it must override radial_scale()")
+        return sum(lengths[1:], lengths[0])
+
+    @classmethod
+    def total(cls, *parameters, **by_name):
+        """Light of the whole face-on disc, 2 pi times the integral of evaluate(R) R dR.
+
+        Parameters
+        ----------
+        *parameters, **by_name : float, array or tensor
+            In inside units, of shapes that broadcast.
+
+        Returns
+        -------
+        array or tensor
+            Of the broadcast shape of the parameters [evaluate's unit times arcsec2].
+        """
+        _, light, step = cls._light_per_log_radius(cls.bind(*parameters, **by_name))
+        return light.sum(-1) * step  # both ends vanish: the trapezoid rule then converges exponentially
+
+    @classmethod
+    def half_light_radius(cls, *parameters, **by_name):
+        """Radius that holds half of the face-on light [arcsec]; shapes as in `total`, accurate to about 1e-6."""
+        log_radius, light, step = cls._light_per_log_radius(cls.bind(*parameters, **by_name))
+        # the integral over each interval by the cubic through four points
+        inner = (13 * (light[..., 1:-2] + light[..., 2:-1]) - light[..., :-3] - light[..., 3:]) * (step / 24)
+        grown = inner.cumsum(-1)
+        target = 0.5 * (light.sum(-1) * step)[..., None]
+        last = (grown < target).sum(-1)[..., None]  # the interval in which the light reaches half
+        last = ops.clip(last, 0, inner.shape[-1] - 1)
+
+        def at(values, index):
+            return values.take_along_dim(index, -1) if ops.is_tensor(values) else np.take_along_axis(values, index, -1)
+
+        share = at(inner, last)
+        left, right = at(light, last + 1) * step, at(light, last + 2) * step
+        wanted = target - (at(grown, last) - share)
+        # inside the interval the cubic with the right ends and slopes, solved by Newton from the straight line
+        t = wanted / share
+        for _ in range(4):
+            value = t * (left + t * ((3 * share - 2 * left - right) + t * (left + right - 2 * share)))
+            slope = left + t * (2 * (3 * share - 2 * left - right) + t * 3 * (left + right - 2 * share))
+            t = t - (value - wanted) / slope
+        return ops.exp(at(log_radius, last + 1) + t * step)[..., 0]
+
+    @classmethod
+    def _light_per_log_radius(cls, values, n=1024):
+        """Nodes: log R, 2 pi R^2 evaluate(R) and the step of log R; on a last axis after those of the parameters."""
+        scale = cls.radial_scale(*values)
+        nodes, step = np.linspace(math.log(3e-5), math.log(300.0), n, retstep=True)
+        if ops.is_tensor(*values):
+            values = tuple(value[..., None] for value in ops.tensors(*values))
+            nodes = values[0].new_tensor(nodes)
+            log_radius = ops.log(scale)[..., None] + nodes
+        else:
+            values = tuple(np.asarray(value)[..., None] for value in values)
+            dtype = np.result_type(*values, np.float32)
+            log_radius = np.log(scale)[..., None] + nodes.astype(dtype)
+        radius = ops.exp(log_radius)
+        light = 2 * math.pi * radius**2 * cls.evaluate(radius, *values)
+        shape = np.broadcast_shapes(tuple(light.shape), tuple(log_radius.shape))
+        return _broadcast(log_radius, shape), _broadcast(light, shape), float(step)
+
+
+def _broadcast(values, shape):
+    return values.expand(shape) if ops.is_tensor(values) else np.broadcast_to(values, shape)

@@ -1,0 +1,65 @@
+"""Intrinsic velocity dispersion [km/s] against radius [arcsec], one standard deviation, without the instrument's."""
+
+# ruff: noqa: D102 - what the methods take and return is documented once, in the base class
+
+from __future__ import annotations
+
+from . import ops
+from .base import Dispersion, FormParameter
+from .priors import LogUniform, Uniform
+
+__all__ = ["Constant", "ExponentialDispersion", "LinearDispersion"]
+
+_PRIOR = LogUniform(1.0, 100.0)
+
+
+def _dispersion(description):
+    return FormParameter("velocity_dispersion", "km/s", 10.0, (0.0, 1000.0), _PRIOR, description)
+
+
+class Constant(Dispersion):
+    """One dispersion at every radius."""
+
+    name = "constant"
+    parameters = (_dispersion("velocity dispersion"),)
+
+    @staticmethod
+    def evaluate(radius, velocity_dispersion):
+        return velocity_dispersion + 0 * radius
+
+
+class ExponentialDispersion(Dispersion):
+    """Dispersion that falls exponentially from its central value."""
+
+    name = "exponential"
+    parameters = (
+        _dispersion("velocity dispersion at the centre"),
+        FormParameter(
+            "r_dispersion",
+            "arcsec",
+            20.0,
+            (1e-3, 1e5),
+            LogUniform(0.5, 20.0, relative_to="r_scale"),
+            "scale length of the dispersion",
+        ),
+    )
+
+    @staticmethod
+    def evaluate(radius, velocity_dispersion, r_dispersion):
+        return velocity_dispersion * ops.exp(-radius / r_dispersion)
+
+
+class LinearDispersion(Dispersion):
+    """Dispersion that changes in proportion to radius, and never falls below 0."""
+
+    name = "linear"
+    parameters = (
+        _dispersion("velocity dispersion at the centre"),
+        FormParameter(
+            "dispersion_slope", "km/s/arcsec", 0.0, (-1e3, 1e3), Uniform(-2.0, 2.0), "dispersion gained per arcsec"
+        ),
+    )
+
+    @staticmethod
+    def evaluate(radius, velocity_dispersion, dispersion_slope):
+        return ops.clip(velocity_dispersion + dispersion_slope * radius, 0.0)

@@ -1,0 +1,145 @@
+"""The one place that knows numpy and torch: functions of elements, dispatched on what they are given.
+
+A form is written once with these, and then takes numpy arrays and torch tensors alike. torch is never imported here:
+whoever passes a tensor has imported it already.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from scipy import special
+
+__all__ = [
+    "arctan",
+    "clip",
+    "erfc",
+    "exp",
+    "expm1",
+    "gamma_median",
+    "gammainc",
+    "gammaln",
+    "i0e",
+    "i1e",
+    "is_tensor",
+    "k0e",
+    "k1e",
+    "log",
+    "log1p",
+    "logaddexp",
+    "maximum",
+    "minimum",
+    "polynomial",
+    "power",
+    "sqrt",
+    "tanh",
+    "tensors",
+    "where",
+]
+
+
+def is_tensor(*values):
+    """Whether any of the values is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and any(isinstance(value, torch.Tensor) for value in values)
+
+
+def _unary(name, of_numpy, of_torch):
+    """A function of one argument; `of_torch` is the name of a function in torch (with dots)."""
+
+    def function(x):
+        if not is_tensor(x):
+            return of_numpy(x)
+        found = sys.modules["torch"]
+        for part in of_torch.split("."):
+            found = getattr(found, part)
+        return found(x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`{name}` of each element of an array or a tensor."
+    return function
+
+
+arctan = _unary("arctan", np.arctan, "arctan")
+tanh = _unary("tanh", np.tanh, "tanh")
+exp = _unary("exp", np.exp, "exp")
+expm1 = _unary("expm1", np.expm1, "expm1")
+log = _unary("log", np.log, "log")
+log1p = _unary("log1p", np.log1p, "log1p")
+sqrt = _unary("sqrt", np.sqrt, "sqrt")
+erfc = _unary("erfc", special.erfc, "special.erfc")
+gammaln = _unary("gammaln", special.gammaln, "lgamma")
+i0e = _unary("i0e", special.i0e, "special.i0e")
+i1e = _unary("i1e", special.i1e, "special.i1e")
+
+
+def _special():
+    from . import _torch_special
+
+    return _torch_special
+
+
+def k0e(x):
+    """exp(x) K0(x), the scaled modified Bessel function of the second kind (torch's own has no gradient)."""
+    return _special().k0e(x) if is_tensor(x) else special.k0e(x)
+
+
+def k1e(x):
+    """exp(x) K1(x), the scaled modified Bessel function of the second kind (torch's own has no gradient)."""
+    return _special().k1e(x) if is_tensor(x) else special.k1e(x)
+
+
+def gammainc(a, x):
+    """Regularised lower incomplete gamma function P(a, x) (torch's own has no gradient in `a`)."""
+    return _special().gammainc(*tensors(a, x)) if is_tensor(a, x) else special.gammainc(a, x)
+
+
+def gamma_median(a):
+    """The x at which P(a, x) = 1/2, for a >= 0.4; a Sérsic profile's b is that of a = 2n."""
+    return _special().gamma_median(a) if is_tensor(a) else special.gammaincinv(a, 0.5)
+
+
+def tensors(*values):
+    """All values as tensors of the dtype and device of the first that is one."""
+    torch = sys.modules["torch"]
+    like = next(value for value in values if isinstance(value, torch.Tensor))
+    return tuple(torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values)
+
+
+def maximum(x, y):
+    """The larger of each pair; either may be a plain number."""
+    return sys.modules["torch"].maximum(*tensors(x, y)) if is_tensor(x, y) else np.maximum(x, y)
+
+
+def minimum(x, y):
+    """The smaller of each pair; either may be a plain number."""
+    return sys.modules["torch"].minimum(*tensors(x, y)) if is_tensor(x, y) else np.minimum(x, y)
+
+
+def clip(x, lo=None, hi=None):
+    """`x` held between two plain numbers; the gradient is 0 where it is held."""
+    return sys.modules["torch"].clamp(x, lo, hi) if is_tensor(x) else np.clip(x, lo, hi)
+
+
+def logaddexp(x, y):
+    """log(exp(x) + exp(y)) without overflow; either may be a plain number."""
+    return sys.modules["torch"].logaddexp(*tensors(x, y)) if is_tensor(x, y) else np.logaddexp(x, y)
+
+
+def where(condition, x, y):
+    """`x` where the condition holds, else `y`. Both are computed: keep both finite, or gradients are NaN."""
+    return sys.modules["torch"].where(condition, x, y) if is_tensor(condition, x, y) else np.where(condition, x, y)
+
+
+def power(x, exponent, floor=1e-8):
+    """x**exponent for x >= 0, with `x` held above `floor` so that gradients stay finite at 0 for any exponent."""
+    return exp(exponent * log(clip(x, floor)))
+
+
+def polynomial(x, coefficients):
+    """c0 + c1 x + c2 x**2 + ... by Horner's rule."""
+    value = 0 * x + coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * x + coefficient
+    return value

@@ -1,0 +1,151 @@
+"""Priors of one parameter: tiny, frozen, numpy only.
+
+A scale radius has no sensible prior in arcsec that holds for every galaxy, so a prior may be declared in units of
+something only the observation knows (`SCALES`), and is made absolute by :meth:`Prior.resolve` when that is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+__all__ = ["SCALES", "LogUniform", "Normal", "Prior", "Uniform"]
+
+SCALES = {
+    "r_scale": "scale radius of the light, its half-light radius over 1.678 (an exponential disc's own r_scale)",
+    "beam": "geometric-mean FWHM of the beam",
+    "field": "half the smaller side of the field",
+}
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A one-dimensional prior between two limits.
+
+    Parameters
+    ----------
+    lo, hi : float
+        Limits, in the parameter's inside unit, or in units of `relative_to`.
+    relative_to : str or (str, str), optional
+        A name of `SCALES` that multiplies both limits, or one name for each.
+    """
+
+    lo: float
+    hi: float
+    relative_to: str | tuple[str, str] | None = None
+
+    def __post_init__(self):
+        for name in self.scales:
+            if name is not None and name not in SCALES:
+                raise ValueError(f"relative_to={name!r} is no scale of a prior: use one of {', '.join(SCALES)}")
+        if self.scales[0] == self.scales[1] and not self.lo < self.hi:
+            raise ValueError(f"a prior needs lo < hi, got lo={self.lo}, hi={self.hi}")
+
+    @property
+    def scales(self):
+        """The scale of each limit, `None` where it is absolute."""
+        return self.relative_to if isinstance(self.relative_to, tuple) else (self.relative_to, self.relative_to)
+
+    def resolve(self, scales):
+        """The same prior in inside units.
+
+        Parameters
+        ----------
+        scales : dict of str to float
+            The scales of `SCALES` that are known, in arcsec.
+
+        Raises
+        ------
+        KeyError
+            If the prior is relative to a scale that is not given.
+        """
+        missing = [name for name in self.scales if name is not None and name not in scales]
+        if missing:
+            raise KeyError(f"the prior is relative to {missing[0]!r}: give resolve() a dict that holds it, in arcsec")
+        lo, hi = (1.0 if name is None else float(scales[name]) for name in self.scales)
+        return replace(self, lo=self.lo * lo, hi=self.hi * hi, relative_to=None)
+
+    def _absolute(self):
+        if self.relative_to is not None:
+            raise ValueError(f"the prior is relative to {self.relative_to!r}: call resolve() first")
+        return self
+
+    def sample(self, generator, size=None):
+        """Draws, from a `numpy.random.Generator`."""
+        return self.ppf(generator.uniform(size=size))
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """Flat between `lo` and `hi`."""
+
+    def ppf(self, probability):
+        """The value below which the share `probability` of the prior lies."""
+        self._absolute()
+        return self.lo + (self.hi - self.lo) * np.asarray(probability)
+
+    def log_prob(self, value):
+        """Log density, -inf outside the limits."""
+        self._absolute()
+        value = np.asarray(value, dtype=float)
+        return np.where((value >= self.lo) & (value <= self.hi), -np.log(self.hi - self.lo), -np.inf)
+
+
+@dataclass(frozen=True)
+class LogUniform(Prior):
+    """Flat in the logarithm between `lo` and `hi`, both positive."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.lo > 0:
+            raise ValueError(f"a log-uniform prior needs lo > 0, got {self.lo}")
+
+    def ppf(self, probability):
+        """The value below which the share `probability` of the prior lies."""
+        self._absolute()
+        return self.lo * (self.hi / self.lo) ** np.asarray(probability)
+
+    def log_prob(self, value):
+        """Log density per unit of the value (not of its logarithm), -inf outside the limits."""
+        self._absolute()
+        value = np.asarray(value, dtype=float)
+        inside = (value >= self.lo) & (value <= self.hi)
+        safe = np.where(inside, value, self.lo)
+        return np.where(inside, -np.log(safe) - np.log(np.log(self.hi / self.lo)), -np.inf)
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """A Gaussian, cut off at `lo` and `hi`; the mean and standard deviation scale as `lo` does."""
+
+    lo: float = -np.inf
+    hi: float = np.inf
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.std > 0:
+            raise ValueError(f"a normal prior needs std > 0, got {self.std}")
+
+    def resolve(self, scales):
+        """The same prior in inside units; see `Prior.resolve`."""
+        absolute = super().resolve(scales)
+        factor = 1.0 if self.scales[0] is None else float(scales[self.scales[0]])
+        return replace(absolute, mean=self.mean * factor, std=self.std * factor)
+
+    def _truncated(self):
+        from scipy.stats import truncnorm
+
+        self._absolute()
+        lo, hi = (self.lo - self.mean) / self.std, (self.hi - self.mean) / self.std
+        return truncnorm(lo, hi, loc=self.mean, scale=self.std)
+
+    def ppf(self, probability):
+        """The value below which the share `probability` of the prior lies."""
+        return self._truncated().ppf(probability)
+
+    def log_prob(self, value):
+        """Log density, normalised between the limits."""
+        return self._truncated().logpdf(value)
