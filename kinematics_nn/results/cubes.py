@@ -1,0 +1,83 @@
+"""The fitted disc back on the sky: positions, model and residual cubes in the frame of the input."""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import skycoord_to_pixel
+
+__all__ = ["input_wcs", "model_cube", "offset_to_sky", "render_model", "residual_cube"]
+
+
+def input_wcs(observation):
+    """The `~astropy.wcs.WCS` of the input cube, three axes."""
+    return WCS(fits.Header.fromstring(observation.header["wcs"]))
+
+
+def offset_to_sky(observation, east, north):
+    """
+    Where offsets from the reference position lie.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+        Gives the reference position and the WCS.
+    east, north : (...) array
+        [arcsec].
+
+    Returns
+    -------
+    sky : `~astropy.coordinates.SkyCoord`
+        ICRS.
+    x, y : (...) array
+        0-based pixels of the input cube.
+    """
+    reference = SkyCoord(*observation.header["reference"], unit="deg")
+    sky = reference.spherical_offsets_by(np.asarray(east) * u.arcsec, np.asarray(north) * u.arcsec)
+    x, y = skycoord_to_pixel(sky, input_wcs(observation).celestial, origin=0)
+    return sky, x, y
+
+
+def render_model(fit, full=True):
+    """
+    Brightness of the fit's best disc, (channel, y, x) in the cube's unit and ascending velocity.
+
+    Over the input's full shape, or (``full=False``) over the crop that the observation holds.
+    """
+    from kinematics_nn.decoder import render
+
+    return render(fit.observation, fit.forms, fit.best_values, full=full)
+
+
+def model_cube(fit):
+    """The best disc as a `~spectral_cube.SpectralCube` of the input's shape, WCS, beam and unit."""
+    from spectral_cube import SpectralCube
+
+    return SpectralCube(_model_data(fit), **_frame(fit.observation))
+
+
+def residual_cube(fit, cube):
+    """Input minus model as a `~spectral_cube.SpectralCube`, with the input's mask."""
+    from spectral_cube import SpectralCube
+
+    data = cube.filled_data[:] - _model_data(fit)
+    return SpectralCube(data, mask=cube.mask, **_frame(fit.observation))
+
+
+def _model_data(fit):
+    header = fit.observation.header
+    data = render_model(fit)
+    # The inside of the package counts channels by ascending velocity; the input may count them down.
+    return u.Quantity(data[::-1] if header["descending"] else data, header["unit"], copy=False)
+
+
+def _frame(observation):
+    from radio_beam import Beam
+
+    major, minor, angle = observation.beam
+    header = fits.Header.fromstring(observation.header["wcs"])
+    if observation.header["object"]:
+        header["OBJECT"] = observation.header["object"]
+    beam = Beam(major * u.arcsec, minor * u.arcsec, angle * u.deg)
+    return {"wcs": input_wcs(observation), "header": header, "beam": beam}

@@ -1,0 +1,259 @@
+"""What a fit returns: the posterior with its units, and what is drawn from it."""
+
+from functools import cached_property
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from kinematics_nn.errors import KinematicsError
+
+from . import tables
+
+__all__ = ["KinematicFit"]
+
+
+class KinematicFit:
+    """
+    The posterior of one galaxy's disc.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+        What was fitted.
+    forms : `~kinematics_nn.decoder.Forms`
+        The functional forms.
+    samples : dict
+        Column name to (n,) float64 array, in arcsec, km/s and degrees: inclination, pa, east, north, vsys, flux,
+        thickness, the forms' parameters, r50, v22, v22_sini and w50.
+    meta : dict
+        Provenance, plain values, nested. ``method``, ``reduced_chi2``, ``n_effective`` and ``sample_efficiency``
+        become columns of the summary; the rest is its metadata.
+    best : dict, optional
+        The sample of highest posterior, as name to float. By default the sample nearest to the median, each
+        parameter counted in its own standard deviations.
+    flags : iterable of str, optional
+        Names of `KinematicFlags`.
+    cube : `~spectral_cube.SpectralCube`, optional
+        The input, for the residual. It is left behind when the fit is pickled.
+    message, status : str, optional
+        What to know, and "ok" or "failed".
+
+    Raises
+    ------
+    ValueError
+        The columns are not those of the forms, or differ in length.
+    """
+
+    def __init__(self, observation, forms, samples, *, meta, best=None, flags=(), cube=None, message="", status="ok"):
+        self.observation, self.forms, self.cube = observation, forms, cube
+        self.flags = tables.decode_flags(tables.encode_flags(flags))
+        self.meta, self.message, self.status = dict(meta), message, status
+        self._samples = self._best = None
+        self._flux_unit = None if observation is None else observation.header["flux_unit"]
+        if samples is not None:
+            wanted = list(tables.parameter_columns(forms, u.one, sky=False))
+            if set(samples) != set(wanted):
+                raise ValueError(
+                    f"samples lack {sorted(set(wanted) - set(samples))} and hold {sorted(set(samples) - set(wanted))} "
+                    f"too many: the forms need {wanted}"
+                )
+            self._samples = {name: np.asarray(samples[name], dtype=np.float64) for name in wanted}
+            shapes = {values.shape for values in self._samples.values()}
+            if len(shapes) != 1 or len(next(iter(shapes))) != 1 or shapes == {(0,)}:
+                raise ValueError(f"samples must be arrays of one length, one axis, not empty; found {sorted(shapes)}")
+            self._samples["pa"] = tables.unwrap(self._samples["pa"])
+            self._best = _nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
+
+    @classmethod
+    def failed(cls, forms, message, *, meta=None, observation=None, flags=(), flux_unit="Jy km / s"):
+        """
+        A galaxy that could not be fitted: the same columns, masked.
+
+        Parameters
+        ----------
+        forms : `~kinematics_nn.decoder.Forms`
+            The forms it was to be fitted with; they set the columns.
+        message : str
+            Why.
+        meta : dict, optional
+            Provenance.
+        observation : `~kinematics_nn.observation.Observation`, optional
+            Where the failure came after the intake.
+        flags : iterable of str, optional
+            Names of `KinematicFlags`.
+        flux_unit : str, optional
+            Of the masked flux; the other rows' unit lets them stack.
+        """
+        self = cls(observation, forms, None, meta=meta or {}, flags=flags, message=message, status="failed")
+        if observation is None:
+            self._flux_unit = flux_unit
+        return self
+
+    @cached_property
+    def samples(self):
+        """One row a realisation, one column a parameter, with units: a `~astropy.table.QTable`."""
+        from .cubes import offset_to_sky
+
+        self._check()
+        columns = tables.parameter_columns(self.forms, self._flux_unit)
+        sky, x, y = offset_to_sky(self.observation, self._samples["east"], self._samples["north"])
+        values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **self._samples}
+        table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
+        for name, (_, text) in columns.items():
+            table[name].info.description = text
+        return table
+
+    @cached_property
+    def summary(self):
+        """One row: every parameter's statistics with units, the facts of the fit, and its provenance in ``meta``."""
+        facts = {name: self.meta.get(name) for name in tables.FACTS}
+        facts |= {"flags": tables.encode_flags(self.flags), "status": self.status, "message": self.message}
+        provenance = {name: value for name, value in self.meta.items() if name not in tables.FACTS}
+        columns = tables.parameter_columns(self.forms, self._flux_unit)
+        return tables.summary_row(columns, None if self._samples is None else self.samples, facts, provenance)
+
+    @property
+    def best_values(self):
+        """The sample of highest posterior: dict of floats in arcsec, km/s, degrees."""
+        self._check()
+        return dict(self._best)
+
+    @property
+    def rotation_curve(self):
+        """The rotation curve of the best sample: an `astropy.modeling` model with units."""
+        from kinematics_nn.models import model_class
+
+        best = self.best_values
+        parameters = {
+            p.name: best[column] * u.Unit(p.unit) for column, p in self._slot_columns("rotation_curve").items()
+        }
+        return model_class(self.forms.rotation_curve)(**parameters)
+
+    def rotation_curve_samples(self, radii, n=None):
+        """
+        Rotation curves of the samples.
+
+        Parameters
+        ----------
+        radii : (radius,) `~astropy.units.Quantity`
+            An angle.
+        n : int, optional
+            How many samples, spread evenly over them all; all by default.
+
+        Returns
+        -------
+        (sample, radius) `~astropy.units.Quantity`
+            [km/s], in the galaxy's rest frame.
+        """
+        self._check()
+        radius = np.atleast_1d(u.Quantity(radii).to_value(u.arcsec))[None]
+        total = self._samples["vsys"].size
+        index = np.linspace(0, total - 1, min(n or total, total)).round().astype(int)
+        columns = self._slot_columns("rotation_curve")
+        parameters = [self._samples[column][index][:, None] for column in columns]
+        speed = self.forms.rotation_curve.evaluate(radius, *parameters)
+        return np.broadcast_to(speed, (index.size, radius.size)) * (u.km / u.s)
+
+    @cached_property
+    def model_cube(self):
+        """The best disc as a `~spectral_cube.SpectralCube`: shape, WCS, beam and unit of the input."""
+        from .cubes import model_cube
+
+        self._check()
+        return model_cube(self)
+
+    @cached_property
+    def residual_cube(self):
+        """Input minus model as a `~spectral_cube.SpectralCube`."""
+        from .cubes import residual_cube
+
+        self._check()
+        if self.cube is None:
+            raise KinematicsError(
+                "this fit no longer holds its cube (pickling leaves it behind)",
+                "the input cube",
+                "fit.cube = SpectralCube.read(...)",
+            )
+        return residual_cube(self, self.cube)
+
+    def plot(self, fig=None):
+        """
+        Draw data, model and residual maps, the position-velocity slice and the rotation curve.
+
+        Parameters
+        ----------
+        fig : `~matplotlib.figure.Figure`, optional
+            Drawn into; a new one by default.
+
+        Returns
+        -------
+        `~matplotlib.figure.Figure`
+        """
+        from .plots import plot_fit
+
+        self._check()
+        return plot_fit(self, fig=fig)
+
+    def corner(self, parameters=None, fig=None):
+        """
+        Draw the joint posterior of the main parameters.
+
+        Parameters
+        ----------
+        parameters : list of str, optional
+            Columns of ``samples``; the main ones by default.
+        fig : `~matplotlib.figure.Figure`, optional
+            Drawn into; a new one by default.
+
+        Returns
+        -------
+        `~matplotlib.figure.Figure`
+        """
+        from .plots import plot_corner
+
+        self._check()
+        return plot_corner(self, parameters, fig=fig)
+
+    def write(self, path, overwrite=False):
+        """Write the summary; see `~kinematics_nn.results.write_table` for formats."""
+        tables.write_table(self.summary, path, overwrite)
+
+    def write_samples(self, path, overwrite=False):
+        """Write the samples; see `~kinematics_nn.results.write_table` for formats."""
+        tables.write_table(self.samples, path, overwrite)
+
+    def __len__(self):
+        return 0 if self._samples is None else self._samples["vsys"].size
+
+    def __repr__(self):
+        from .text import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self):
+        from .text import as_html
+
+        return as_html(self)
+
+    def __getstate__(self):
+        # A used SpectralCube does not pickle, and what is derived is cheap to derive again.
+        derived = {"samples", "summary", "model_cube", "residual_cube"}
+        return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
+
+    def _slot_columns(self, slot):
+        return {column: p for column, (of, p) in tables.form_columns(self.forms).items() if of == slot}
+
+    def _check(self):
+        if self._samples is None:
+            raise KinematicsError(f"this galaxy was not fitted: {self.message}", None, "fit.summary, for its row")
+
+
+def _nearest_median(samples):
+    """The sample nearest to the median, each parameter counted in standard deviations."""
+    stack = np.stack(list(samples.values()), axis=1)
+    spread = stack.std(axis=0)
+    # A parameter held fixed has no spread, and is at its median anyway.
+    scaled = (stack - np.median(stack, axis=0)) / np.where(spread > 0, spread, 1)
+    index = np.argmin((scaled**2).sum(axis=1))
+    return {name: float(values[index]) for name, values in samples.items()}

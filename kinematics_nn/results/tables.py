@@ -1,0 +1,347 @@
+"""Posterior samples into tables with units, and the tables into files and back."""
+
+import json
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
+from astropy.table import Column, MaskedColumn, QTable
+from astropy.utils.masked import Masked
+
+from kinematics_nn.errors import FormError
+
+from .files import whole_file
+
+__all__ = [
+    "STATISTICS",
+    "KinematicFlags",
+    "decode_flags",
+    "form_columns",
+    "parameter_columns",
+    "read_table",
+    "statistics",
+    "summary_row",
+    "unwrap",
+    "write_table",
+]
+
+KinematicFlags = extend_bit_flag_map(
+    "KinematicFlags",
+    LOW_SNR=1,
+    UNRESOLVED=2,
+    FACE_ON=4,
+    EDGE_ON=8,
+    BAND_EDGE=16,
+    PRIOR_EDGE=32,
+    LOW_EFFICIENCY=64,
+    POOR_FIT=128,
+)
+"""What can be fitted but not trusted, as bits for `astropy.nddata.bitmask`.
+
+The column ``flags`` of a summary holds their sum; ``bitfield_to_boolean_mask(table["flags"], "LOW_SNR",
+flag_name_map=KinematicFlags)`` selects among many rows, and `decode_flags` gives the names of one.
+"""
+
+STATISTICS = ("", "_std", "_meandev", "_p16", "_p50", "_p84")
+"""Suffixes of a parameter's columns: mean, standard deviation, mean absolute deviation, percentiles."""
+
+CIRCULAR = ("pa", "ra")
+
+# Name -> (unit, description); the flux unit is the observation's.
+_SKY = {
+    "ra": (u.deg, "Right ascension of the kinematic centre, ICRS"),
+    "dec": (u.deg, "Declination of the kinematic centre, ICRS"),
+    "x": (u.pix, "Kinematic centre along the first image axis, 0-based pixels of the input cube"),
+    "y": (u.pix, "Kinematic centre along the second image axis, 0-based pixels of the input cube"),
+}
+_DISC = {
+    "inclination": (u.deg, "Inclination, 0 face-on, 90 edge-on"),
+    "pa": (u.deg, "Position angle of the receding side of the major axis, east of north"),
+    "east": (u.arcsec, "Offset of the centre east of the reference position"),
+    "north": (u.arcsec, "Offset of the centre north of the reference position"),
+    "vsys": (u.km / u.s, "Systemic velocity, in the cube's frame and convention"),
+    "flux": (None, "Integrated line flux over the whole sky"),
+    "thickness": (u.arcsec, "Vertical scale height"),
+}
+_FREE_OF_FORM = {
+    "r50": (u.arcsec, "Radius that holds half of the light"),
+    "v22": (u.km / u.s, "Rotation speed at 2.2 disc scale lengths (1.31 r50)"),
+    "v22_sini": (u.km / u.s, "v22 projected on the line of sight"),
+    "w50": (u.km / u.s, "Line width at half of the peak"),
+}
+_METADATA_KEY = "KNNMETA"
+
+
+def form_columns(forms):
+    """
+    Columns of the forms' own parameters.
+
+    Parameters
+    ----------
+    forms : `~kinematics_nn.decoder.Forms`
+        The three functional forms.
+
+    Returns
+    -------
+    dict
+        Column name to (slot, `~kinematics_nn.forms.FormParameter`), in the order of the parameter vector.
+    """
+    return {
+        name: (slot, parameter)
+        for slot, names in forms.slots.items()
+        for name, parameter in zip(names, getattr(forms, slot).parameters, strict=True)
+    }
+
+
+def parameter_columns(forms, flux_unit, *, sky=True):
+    """
+    Columns of a galaxy's parameters: name to (unit, description), in the order of the tables.
+
+    They depend on the forms and on nothing else, so that tables of many galaxies stack.
+
+    Parameters
+    ----------
+    forms : `~kinematics_nn.decoder.Forms`
+        The three functional forms.
+    flux_unit : str or `~astropy.units.Unit`
+        Of ``flux``.
+    sky : bool, optional
+        Whether the position on the sky and in the image, which derive from the offsets, is among them.
+
+    Raises
+    ------
+    FormError
+        A form's parameter has the name of another column.
+    """
+    own = form_columns(forms)
+    clash = {*_SKY, *_DISC, *_FREE_OF_FORM} & set(own)
+    if clash:
+        raise FormError(
+            f"a form has a parameter named {', '.join(sorted(clash))}, as a column of every table is",
+            "another name",
+            "renaming it in the form's `parameters`",
+        )
+    columns = {name: (u.Unit(flux_unit) if unit is None else unit, text) for name, (unit, text) in _DISC.items()}
+    columns |= {name: (u.Unit(p.unit), p.description) for name, (_, p) in own.items()}
+    return (_SKY if sky else {}) | columns | _FREE_OF_FORM
+
+
+def unwrap(angle):
+    """
+    Bring angles within half a turn of their median, with a mean in [0, 360).
+
+    Parameters
+    ----------
+    angle : (n,) array
+        [deg], any branch.
+
+    Returns
+    -------
+    (n,) array
+        The same angles, contiguous: means, percentiles and plots of them are safe.
+    """
+    # The circular mean picks the branch in which the median has a meaning (Fisher 1993, eq. 2.9).
+    radians = np.deg2rad(angle)
+    middle = np.rad2deg(np.arctan2(np.sin(radians).mean(), np.cos(radians).mean()))
+    for _ in range(2):
+        angle = middle + (angle - middle + 180) % 360 - 180
+        middle = np.median(angle)
+    return angle - 360 * np.floor(angle.mean() / 360)
+
+
+def statistics(values):
+    """
+    Statistics of one parameter's samples, keyed as `STATISTICS`.
+
+    ``_meandev`` is the mean absolute deviation from the mean, the σ of Dawson et al. (2021, MNRAS 503, 574),
+    0.8 of a standard deviation for a Gaussian.
+
+    Parameters
+    ----------
+    values : (n,) array or `~astropy.units.Quantity`
+        Samples; angles are to be `unwrap`-ped before.
+    """
+    mean = values.mean()
+    p16, p50, p84 = np.percentile(values, [16, 50, 84])
+    return dict(zip(STATISTICS, (mean, values.std(), np.abs(values - mean).mean(), p16, p50, p84), strict=True))
+
+
+def summary_row(columns, samples, facts, meta):
+    """
+    One galaxy's row.
+
+    Parameters
+    ----------
+    columns : dict
+        Of `parameter_columns`.
+    samples : `~astropy.table.QTable` or None
+        One column a parameter; None for a galaxy that failed, whose parameters are masked.
+    facts : dict
+        What follows the parameters: method, reduced_chi2 and so on. None is masked.
+    meta : dict
+        Provenance: plain values, nested.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+    """
+    row = QTable(meta=plain(meta))
+    for name, (unit, text) in columns.items():
+        values = dict.fromkeys(STATISTICS) if samples is None else statistics(samples[name])
+        for suffix, value in values.items():
+            column = Masked([np.nan], mask=[True]) * unit if value is None else u.Quantity([value], unit)
+            row[name + suffix] = column
+            row[name + suffix].info.description = text
+    for name, (dtype, text) in FACTS.items():
+        value = facts.get(name)
+        if dtype is str:
+            # Text is empty rather than masked: no format tells the two apart.
+            row[name] = Column([value or ""], description=text)
+        else:
+            row[name] = MaskedColumn([value or 0], dtype=dtype, mask=[value is None], description=text)
+    return row
+
+
+FACTS = {
+    "method": (str, "How the posterior was reached"),
+    "reduced_chi2": (float, "Reduced chi squared with the measured noise, where data or model is detected"),
+    "n_effective": (float, "Effective number of samples"),
+    "sample_efficiency": (float, "n_effective over the number of samples drawn"),
+    "flags": (np.int64, "Sum of KinematicFlags"),
+    "status": (str, "ok or failed"),
+    "message": (str, "Why it failed, or what to know"),
+}
+
+
+def decode_flags(flags):
+    """
+    Names of the `KinematicFlags` in a sum of them.
+
+    Examples
+    --------
+    >>> from kinematics_nn.results import decode_flags
+    >>> decode_flags(5)
+    ('LOW_SNR', 'FACE_ON')
+    """
+    return tuple(name for name in _flag_names() if int(flags) & interpret_bit_flags(name, flag_name_map=KinematicFlags))
+
+
+def encode_flags(names):
+    """The sum that stands for some names of `KinematicFlags`."""
+    known = _flag_names()
+    unknown = set(names) - set(known)
+    if unknown:
+        raise ValueError(f"unknown flags {sorted(unknown)}: known are {', '.join(known)}")
+    return sum(interpret_bit_flags(name, flag_name_map=KinematicFlags) for name in set(names))
+
+
+def _flag_names():
+    return [name for name in vars(KinematicFlags) if name.isupper()]
+
+
+def plain(value):
+    """Turn what a dict of provenance may hold into what YAML and JSON both keep as it is."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray) and not isinstance(value, u.Quantity):
+        return plain(value.tolist())
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def write_table(table, path, overwrite=False):
+    """
+    Write a table whole or not at all, in the format its suffix names.
+
+    ECSV keeps everything. FITS and VOTable drop nested metadata, which therefore travel as one JSON string (FITS: the
+    keyword ``KNNMETA``; VOTable: an INFO element of that name); `read_table` puts them back. FITS holds no letters
+    beyond ASCII: there they are written as escapes.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        What to write.
+    path : str or `~pathlib.Path`
+        Ending in .ecsv, .fits, .fits.gz, .vot, .votable or .xml.
+    overwrite : bool, optional
+        Whether a file that is there may be replaced.
+    """
+    kind = _format(path)
+    with whole_file(path, overwrite) as partial:
+        if kind == "votable":
+            _write_votable(table, partial)
+        elif kind == "fits":
+            copy = table.copy()
+            for name in _text_columns(copy):
+                copy[name] = [text.encode("ascii", "backslashreplace").decode() for text in copy[name]]
+            copy.meta = {_METADATA_KEY: json.dumps(plain(table.meta))} if table.meta else {}
+            copy.write(partial, format="fits")
+        else:
+            table.write(partial, format="ascii.ecsv")
+
+
+def read_table(path):
+    """
+    Read a table that `write_table` wrote, its metadata included.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Ending as for `write_table`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+    """
+    kind = _format(path)
+    if kind == "votable":
+        table = _read_votable(path)
+    elif kind == "ecsv":
+        table = QTable.read(path, format="ascii.ecsv")
+    else:
+        table = QTable.read(path, format="fits")
+        table.meta = json.loads(table.meta.get(_METADATA_KEY, "{}"))
+    for name in _text_columns(table):
+        # Empty text comes back as missing.
+        table[name] = Column(np.ma.filled(table[name], "").astype(str), description=table[name].description)
+    return table
+
+
+def _format(path):
+    name = Path(path).name.lower()
+    for kind, suffixes in {
+        "ecsv": (".ecsv",),
+        "fits": (".fits", ".fits.gz"),
+        "votable": (".vot", ".votable", ".xml"),
+    }.items():
+        if name.endswith(suffixes):
+            return kind
+    raise ValueError(f"{path} names no table format: end it in .ecsv, .fits or .vot")
+
+
+def _text_columns(table):
+    return [name for name in table.colnames if table[name].dtype.kind in "OSU"]
+
+
+def _write_votable(table, path):
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import Info
+
+    votable = from_table(table)
+    if table.meta:
+        votable.resources[0].infos.append(Info(name=_METADATA_KEY, value=json.dumps(plain(table.meta))))
+    votable.to_xml(str(path))
+
+
+def _read_votable(path):
+    from astropy.io.votable import parse
+
+    votable = parse(str(path))
+    table = QTable(votable.get_first_table().to_table(use_names_over_ids=True))
+    infos = {info.name: info.value for info in votable.resources[0].infos}
+    table.meta = json.loads(infos.get(_METADATA_KEY, "{}"))
+    return table
