@@ -95,7 +95,7 @@ def test_registering_again_changes_nothing():
 
 
 def test_a_foreign_attribute_is_not_overwritten():
-    with pytest.raises(RuntimeError, match="'moment0'.*did not put there"):
+    with pytest.raises(RuntimeError, match=r"'moment0'.*did not put there"):
         register_accessor("moment0")
 
 
