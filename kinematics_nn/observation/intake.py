@@ -1,0 +1,321 @@
+"""From a spectral cube to an Observation: what is read, refused, detected and cut."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from spectral_cube import SpectralCube, StokesSpectralCube
+from spectral_cube.spectral_cube import BaseSpectralCube
+
+from kinematics_nn.errors import BlankCube, NoEmission, StokesCube, TooFewChannels, TooLarge, WrongMask, WrongUnit
+from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
+from kinematics_nn.observation.grid import pixel_scales, region_mask, sky_grid
+from kinematics_nn.observation.mask import find_sources, robust_level
+from kinematics_nn.observation.noise import coarse_field, measure_noise
+from kinematics_nn.observation.observation import Observation
+from kinematics_nn.observation.spectral import spectral_axis
+
+__all__ = ["observe"]
+
+# Rotation cannot be told from fewer.
+LEAST_CHANNELS = 4
+
+# Data, masks, noise and the smoothed copies of the detection, at their peak.
+BYTES_PER_VOXEL = 40
+
+# Beams around the emission that the crop keeps.
+MARGIN_BEAMS = 2.0
+
+
+def observe(cube, *, region=None, mask=None, rest_value=None, velocity_convention=None, beam=None, rms=None):
+    """
+    Read a cube into plain arrays, cut to its emission.
+
+    The data are read once. Where ``region`` is given only its box (and two beams around it) is read; without one the
+    emission has to be found in the whole cube, so the whole is read and cut after.
+
+    Parameters
+    ----------
+    cube : `~spectral_cube.SpectralCube`, `~spectral_cube.DaskSpectralCube`, str or path
+        The cube, or the path of one that ``SpectralCube.read`` opens. A cube without a unit is fitted as it is, its
+        flux in arcsec2 km/s.
+    region : region, list of regions, str or path, optional
+        Anything from `regions`, in pixels or on the sky, or the path of a DS9 or CRTF file. Voxels outside are not
+        valid, and the source is chosen by its flux inside.
+    mask : array of bool or spectral_cube mask, optional
+        True where the data may be used: of the cube's shape, of its (y, x), or a mask that spectral-cube applies.
+    rest_value : `~astropy.units.Quantity` or str, optional
+        Rest frequency or wavelength, where the header has none or another line is meant.
+    velocity_convention : {"radio", "optical", "relativistic"}, optional
+        Convention of the velocities; by default the header's.
+    beam : `~radio_beam.Beam` or `~astropy.units.Quantity`, optional
+        The beam, or the FWHM of a round one, where the header has none or a wrong one.
+    rms : float, array or `~astropy.units.Quantity`, optional
+        Noise, in the cube's unit where it has no other: a scalar, a spectrum (channel,), a map (y, x) or a cube, in
+        the order of the input. By default it is measured, see `~kinematics_nn.observation.noise.measure_noise`.
+
+    Returns
+    -------
+    Observation
+
+    Raises
+    ------
+    KinematicsError
+        With what was found, what is needed and the next call to make.
+    """
+    cube = _opened(cube)
+    # spectral-cube writes a header anew at each call, for 20 ms.
+    cards = cube.header
+    unit = cube_unit(cube.unit, str(cards.get("BUNIT", "")))
+    beam = cube_beam(cube, beam)
+    axis = spectral_axis(
+        cube.wcs,
+        cube.shape[0],
+        velref=int(cards.get("VELREF", 0)),
+        rest_value=rest_value,
+        velocity_convention=velocity_convention,
+    )
+    if cube.shape[0] < LEAST_CHANNELS:
+        raise TooFewChannels(
+            f"a cube of {cube.shape[0]} channels",
+            f"at least {LEAST_CHANNELS}",
+            "the cube before it was averaged or cut",
+        )
+
+    celestial = cube.wcs.celestial
+    scales = pixel_scales(celestial)
+    fwhm = tuple(np.sqrt(beam.major * beam.minor).to_value(u.arcsec) / scales)
+    inside = np.ones(cube.shape[1:], dtype=bool) if region is None else region_mask(region, celestial, cube.shape[1:])
+    margin = [int(np.ceil(MARGIN_BEAMS * max(beam.major.to_value(u.arcsec) / scale, 1.0))) for scale in scales]
+    box = tuple(_span(inside.any(axis=1 - axis_), pad) for axis_, pad in zip((0, 1), margin, strict=True))
+
+    given_rms = None if rms is None else _rms_array(rms, unit, cube.shape)
+    keep = None if mask is None else _mask_array(mask, cube)
+    data, finite = _read(cube, box)
+    turn = slice(None, None, -1 if axis.descending else 1)
+    data, finite = np.ascontiguousarray(data[turn]), np.ascontiguousarray(finite[turn])
+    valid = finite & inside[box]
+    if keep is not None:
+        valid &= keep[:, *box][turn]
+    if given_rms is not None:
+        given_rms = given_rms[:, *box][turn]
+        usable = np.isfinite(given_rms) & (given_rms > 0)
+        finite, valid = finite & usable, valid & usable
+        data[~finite] = 0
+    if not valid.any():
+        raise BlankCube(
+            f"no voxel of {cube.shape} left by blanks, mask, region and rms",
+            "some finite values",
+            "cube.unmasked_data[:] to see the data without the cube's mask",
+        )
+
+    labels, rms_array, note = _detect(data, finite, fwhm, given_rms)
+    emission, n_sources = _choose(labels, data, valid, rms_array)
+    _check_line(emission, data)
+    valid &= (labels == 0) | emission
+
+    crop = _crop(emission, margin)
+    sky = sky_grid(celestial, tuple(_shift(part, whole.start) for part, whole in zip(crop[1:], box, strict=True)))
+    valid, emission = np.ascontiguousarray(valid[crop]), np.ascontiguousarray(emission[crop])
+    flux_unit, brightness_per_flux = flux_scale(unit, beam, float(np.prod(scales)))
+    header = {
+        "unit": unit.to_string(),
+        "flux_unit": flux_unit,
+        "brightness_per_flux": brightness_per_flux,
+        "reference": sky.reference,
+        "convention": axis.convention,
+        "frame": axis.frame,
+        "rest_value": axis.rest_value,
+        "wcs": cube.wcs.to_header(relax=True).tostring(),
+        "shape": tuple(int(n) for n in cube.shape),
+        "crop": _input_crop(crop, box, cube.shape[0], axis.descending),
+        "descending": axis.descending,
+        "object": str(cards.get("OBJECT", "")).strip(),
+        "n_sources": n_sources,
+        "noise": note,
+    }
+    return Observation(
+        data=np.where(valid, data[crop], np.float32(0)),
+        valid=valid,
+        emission=emission,
+        rms=np.ascontiguousarray(rms_array[crop]),
+        edges=axis.edges[crop[0].start : crop[0].stop + 1].copy(),
+        xi=sky.xi,
+        eta=sky.eta,
+        # The position angle of a beam counts from the north of the cube's frame: Galactic, in a Galactic cube.
+        beam=np.array(
+            [
+                beam.major.to_value(u.arcsec),
+                beam.minor.to_value(u.arcsec),
+                (beam.pa.to_value(u.deg) + sky.north) % 180.0,
+            ]
+        ),
+        header=header,
+    )
+
+
+def _opened(cube):
+    if isinstance(cube, (str, Path)):
+        cube = SpectralCube.read(str(cube))
+    if isinstance(cube, StokesSpectralCube):
+        raise StokesCube(
+            f"a Stokes cube of {', '.join(cube.components)}", "one of intensity", "cube.I.kinematics.fit()"
+        )
+    if not isinstance(cube, BaseSpectralCube):
+        raise TypeError(
+            f"expected a SpectralCube or the path of one, got {type(cube).__name__}: SpectralCube.read(path)"
+        )
+    return cube
+
+
+def _read(cube, box):
+    """Values (float32, native, 0 where blank) and where they are finite; the one time that the data are read."""
+    n_voxel = cube.shape[0] * np.prod([part.stop - part.start for part in box])
+    needed, there = n_voxel * BYTES_PER_VOXEL, _memory()
+    if there is not None and needed > 0.8 * there:
+        raise TooLarge(
+            f"{n_voxel:.3g} voxels, {needed / 2**30:.1f} GiB to work on, and {there / 2**30:.1f} GiB of memory",
+            "a smaller cube",
+            "fit(region=...), cube.spectral_slab(...).kinematics.fit(), or cube.downsample_axis(2, axis=1)",
+        )
+    # A cube that fills its masked voxels with 0 would pass them off as data.
+    if not np.isnan(cube.fill_value):
+        cube = cube.with_fill_value(np.nan)
+    values = cube.unitless_filled_data[:, *box]
+    if hasattr(values, "compute"):
+        # The cube's own way to compute keeps to the scheduler that cube.use_dask_scheduler has set.
+        values = cube._compute(values)
+    data = np.array(values, dtype=np.float32)
+    finite = np.isfinite(data)
+    data[~finite] = 0
+    return data, finite
+
+
+def _memory():
+    """
+    Memory of this machine in bytes, or None where the system does not tell.
+
+    All of it, not what is free just now: that leaves out the cache of files, which the system gives back.
+    """
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _mask_array(mask, cube):
+    """A mask as a boolean array of the cube's shape, in the order of the input."""
+    if isinstance(mask, BaseSpectralCube):
+        raise WrongMask("a cube as mask", "where it is to be used", "mask=(cube > threshold)")
+    if hasattr(mask, "include"):
+        array = np.asarray(mask.include(data=cube._data, wcs=cube.wcs))
+    else:
+        array = np.asarray(mask)
+    if array.dtype != bool or array.shape not in (cube.shape, cube.shape[1:]):
+        raise WrongMask(
+            f"a mask of {array.dtype} values and shape {array.shape}",
+            f"True and False, of shape {cube.shape} or {cube.shape[1:]}",
+            "mask=np.isfinite(array) & (array > 0)",
+        )
+    return np.broadcast_to(array, cube.shape)
+
+
+def _rms_array(rms, unit, shape):
+    """Noise as an array of the cube's shape, in the cube's unit and the order of the input."""
+    if isinstance(rms, BaseSpectralCube):
+        rms = rms.filled_data[:]
+    values = u.Quantity(rms)
+    if values.unit != u.dimensionless_unscaled:
+        try:
+            values = values.to(unit)
+        except u.UnitConversionError as error:
+            raise WrongUnit(
+                f"rms in {values.unit}", f"the cube's unit, {unit}", f"rms=value * u.Unit('{unit}')"
+            ) from error
+    values = np.asarray(values.value, dtype=np.float32)
+    if values.ndim == 1:
+        values = values[:, None, None]
+    fits = values.ndim <= 3 and all(n in (1, full) for n, full in zip(values.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise WrongMask(
+            f"rms of shape {np.shape(rms)}",
+            f"a scalar, a spectrum {shape[:1]}, a map {shape[1:]} or a cube {shape}",
+            "rms= left away, and it is measured",
+        )
+    return np.broadcast_to(values, shape)
+
+
+def _detect(data, finite, fwhm, given_rms):
+    """Labels of the sources, the noise of each voxel, and how it was measured."""
+    if given_rms is not None:
+        rms = np.where(finite, given_rms, np.float32(1))
+        labels, _ = find_sources(data / rms, finite, fwhm)
+        return labels, rms, {"method": "given", "rms": float(np.median(rms[finite]))}
+    field = coarse_field(data, finite, fwhm).astype(np.float32)
+    relative = data / field
+    scale = max(robust_level(relative[finite]), 1e-3 * float(relative.max())) or 1.0
+    _, near = find_sources(relative / np.float32(scale), finite, fwhm)
+    free = finite & ~near
+    rms, note = measure_noise(data, finite, free, fwhm)
+    if not note["rms"] > 0:
+        raise NoEmission("no positive value in the cube", "emission", "cube.max() to see the brightest voxel")
+    labels, near = find_sources(data / rms, finite, fwhm, free if note["method"] == "line-free" else None)
+    return labels, rms, note
+
+
+def _choose(labels, data, valid, rms):
+    """Emission of the source with the most flux where the data may be used, and the number of sources."""
+    found = np.where(valid, labels, 0)
+    flux = np.bincount(found.ravel(), weights=data.ravel())
+    flux[0] = -np.inf
+    if not np.any(flux > 0):
+        best = float((data / rms)[valid].max())
+        raise NoEmission(
+            f"no emission: the brightest voxel is at {best:.1f} times the noise of {np.median(rms[valid]):.3g}",
+            "a peak of 5 times the noise, smoothed by the beam and three channels",
+            "fit(region=...) or fit(rms=...) if you know better, cube.spectral_slab(...) to leave out bad channels",
+        )
+    return found == np.argmax(flux), int(np.count_nonzero(flux > 0))
+
+
+def _check_line(emission, data):
+    """Refuse a line that is above a tenth of its peak in fewer channels than rotation takes."""
+    line = np.where(emission, data, 0).sum(axis=(1, 2))
+    n_line = int(np.count_nonzero(line > 0.1 * line.max()))
+    if n_line < LEAST_CHANNELS:
+        raise TooFewChannels(
+            f"a line of {n_line} channels in a cube of {len(line)}",
+            f"at least {LEAST_CHANNELS}",
+            "the cube before its channels were averaged",
+        )
+
+
+def _crop(emission, margin):
+    """Box of the emission, a margin of sky around it, and a quarter of the band on each side."""
+    line = emission.any(axis=(1, 2))
+    n_line = np.ptp(np.flatnonzero(line)) + 1
+    return (
+        # Half of the line on each side is a quarter of the band that the crop then has.
+        _span(line, max(2, int(np.ceil(n_line / 2)))),
+        _span(emission.any(axis=(0, 2)), margin[0]),
+        _span(emission.any(axis=(0, 1)), margin[1]),
+    )
+
+
+def _span(flags, pad):
+    """Slice from the first to the last true flag, and ``pad`` on both sides as far as there is room."""
+    where = np.flatnonzero(flags)
+    return slice(max(0, int(where[0]) - pad), min(len(flags), int(where[-1]) + 1 + pad))
+
+
+def _shift(part, start):
+    return slice(part.start + start, part.stop + start)
+
+
+def _input_crop(crop, box, n_channel, descending):
+    """The crop in the input cube's own order and pixels."""
+    c0, c1 = crop[0].start, crop[0].stop
+    channels = (n_channel - c1, n_channel - c0) if descending else (c0, c1)
+    sky = (_shift(part, whole.start) for part, whole in zip(crop[1:], box, strict=True))
+    return (channels, *((part.start, part.stop) for part in sky))
