@@ -5,16 +5,22 @@ A form is a class with declared parameters and one pure `evaluate`; from it come
 """
 
 from .base import Dispersion, Form, FormParameter, RotationCurve, SurfaceBrightness
+from .hookspecs import hookimpl
 from .priors import LogUniform, Normal, Prior, Uniform
+from .registry import get_form, list_forms, register
 
 __all__ = [
-    "Dispersion",
+    "register",
+    "get_form",
+    "list_forms",
+    "hookimpl",
     "Form",
-    "FormParameter",
-    "LogUniform",
-    "Normal",
-    "Prior",
     "RotationCurve",
     "SurfaceBrightness",
+    "Dispersion",
+    "FormParameter",
+    "Prior",
     "Uniform",
+    "LogUniform",
+    "Normal",
 ]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from astropy import units as u
 
 from . import ops
 from .priors import Prior
@@ -24,7 +25,7 @@ class FormParameter:
     name : str
         A Python identifier in the field's words (``vmax``, ``r_turn``).
     unit : str
-        What `astropy.units` reads: made of ``km/s`` and ``arcsec``, or ``""``.
+        What `astropy.units` reads: a product of powers of ``km/s`` and ``arcsec``, or ``""``.
     default : float
         A typical value, where `evaluate` is well behaved, in `unit`.
     bounds : (float, float)
@@ -45,9 +46,15 @@ class FormParameter:
     @property
     def physical_type(self):
         """What the unit measures (`astropy.units.PhysicalType`)."""
-        from astropy import units as u
-
         return u.Unit(self.unit).physical_type
+
+    @property
+    def powers(self):
+        """The powers of km/s and of arcsec that make up the unit, (1, -1) for ``km/(s arcsec)``; `None` if none do."""
+        unit = u.Unit(self.unit)
+        found = dict(zip(unit.bases, unit.powers, strict=True))
+        velocity, length, time = (found.pop(base, 0) for base in (u.km, u.arcsec, u.s))
+        return (velocity, length) if not found and velocity == -time and unit.scale == 1 else None
 
 
 class Form:
@@ -66,12 +73,16 @@ class Form:
         In the order that `evaluate` takes them.
     reference : str
         The paper and equation that the formula is from.
+    derivatives : callable, optional
+        Called as `evaluate`; a list of the derivatives by each parameter. Only astropy's fitters use it, and take
+        differences without it.
     """
 
     name: str
     kind: str
     parameters: tuple[FormParameter, ...] = ()
     reference: str = ""
+    derivatives = None
 
     def __init__(self):
         raise TypeError(

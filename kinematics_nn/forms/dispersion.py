@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from . import ops
 from .base import Dispersion, FormParameter
+from .hookspecs import hookimpl
 from .priors import LogUniform, Uniform
 
 __all__ = ["Constant", "ExponentialDispersion", "LinearDispersion"]
@@ -26,6 +27,10 @@ class Constant(Dispersion):
     @staticmethod
     def evaluate(radius, velocity_dispersion):
         return velocity_dispersion + 0 * radius
+
+    @staticmethod
+    def derivatives(radius, velocity_dispersion):
+        return [1 + 0 * radius]
 
 
 class ExponentialDispersion(Dispersion):
@@ -48,6 +53,11 @@ class ExponentialDispersion(Dispersion):
     def evaluate(radius, velocity_dispersion, r_dispersion):
         return velocity_dispersion * ops.exp(-radius / r_dispersion)
 
+    @staticmethod
+    def derivatives(radius, velocity_dispersion, r_dispersion):
+        fall = ops.exp(-radius / r_dispersion)
+        return [fall, velocity_dispersion * fall * radius / r_dispersion**2]
+
 
 class LinearDispersion(Dispersion):
     """Dispersion that changes in proportion to radius, and never falls below 0."""
@@ -56,10 +66,16 @@ class LinearDispersion(Dispersion):
     parameters = (
         _dispersion("velocity dispersion at the centre"),
         FormParameter(
-            "dispersion_slope", "km/s/arcsec", 0.0, (-1e3, 1e3), Uniform(-2.0, 2.0), "dispersion gained per arcsec"
+            "dispersion_slope", "km/(s arcsec)", 0.0, (-1e3, 1e3), Uniform(-2.0, 2.0), "dispersion gained per arcsec"
         ),
     )
 
     @staticmethod
     def evaluate(radius, velocity_dispersion, dispersion_slope):
         return ops.clip(velocity_dispersion + dispersion_slope * radius, 0.0)
+
+
+@hookimpl
+def kinematics_nn_dispersions():
+    """The dispersions of this package, through the hook that a stranger's come by."""
+    return [Constant, ExponentialDispersion, LinearDispersion]

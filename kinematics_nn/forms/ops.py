@@ -45,12 +45,17 @@ def is_tensor(*values):
     return torch is not None and any(isinstance(value, torch.Tensor) for value in values)
 
 
+def _weak(value, *arguments):
+    """A plain number for plain numbers: numpy would hand out a float64 that turns float32 arrays into float64."""
+    return float(value) if all(type(argument) in (float, int) for argument in arguments) else value
+
+
 def _unary(name, of_numpy, of_torch):
     """A function of one argument; `of_torch` is the name of a function in torch (with dots)."""
 
     def function(x):
         if not is_tensor(x):
-            return of_numpy(x)
+            return _weak(of_numpy(x), x)
         found = sys.modules["torch"]
         for part in of_torch.split("."):
             found = getattr(found, part)
@@ -82,22 +87,22 @@ def _special():
 
 def k0e(x):
     """exp(x) K0(x), the scaled modified Bessel function of the second kind (torch's own has no gradient)."""
-    return _special().k0e(x) if is_tensor(x) else special.k0e(x)
+    return _special().k0e(x) if is_tensor(x) else _weak(special.k0e(x), x)
 
 
 def k1e(x):
     """exp(x) K1(x), the scaled modified Bessel function of the second kind (torch's own has no gradient)."""
-    return _special().k1e(x) if is_tensor(x) else special.k1e(x)
+    return _special().k1e(x) if is_tensor(x) else _weak(special.k1e(x), x)
 
 
 def gammainc(a, x):
     """Regularised lower incomplete gamma function P(a, x) (torch's own has no gradient in `a`)."""
-    return _special().gammainc(*tensors(a, x)) if is_tensor(a, x) else special.gammainc(a, x)
+    return _special().gammainc(*tensors(a, x)) if is_tensor(a, x) else _weak(special.gammainc(a, x), a, x)
 
 
 def gamma_median(a):
     """The x at which P(a, x) = 1/2, for a >= 0.4; a Sérsic profile's b is that of a = 2n."""
-    return _special().gamma_median(a) if is_tensor(a) else special.gammaincinv(a, 0.5)
+    return _special().gamma_median(a) if is_tensor(a) else _weak(special.gammaincinv(a, 0.5), a)
 
 
 def tensors(*values):

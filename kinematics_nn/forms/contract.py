@@ -1,0 +1,167 @@
+"""What every form must keep: its declaration, its values under numpy, and its gradients under torch.
+
+The checks raise `FormError`, and say what to change. The registry runs those that cost nothing on every form;
+`kinematics_nn.testing.check_form` runs them all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import math
+import re
+
+import numpy as np
+from astropy import units as u
+
+from ..errors import FormError
+from .base import KINDS, Form, FormParameter, SurfaceBrightness
+from .priors import Prior
+
+__all__ = ["check_declaration", "check_numpy", "check_torch", "corners"]
+
+PROBE = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 41)])  # arcsec: the centre, and what discs span
+
+
+def corners(form):
+    """Parameter values to try: the defaults, all at their lower and at their upper bounds, and each alone at either."""
+    defaults = [parameter.default for parameter in form.parameters]
+    tried = [defaults]
+    tried += [[parameter.bounds[side] for parameter in form.parameters] for side in (0, 1)]
+    for i, parameter in enumerate(form.parameters):
+        tried += [[*defaults[:i], bound, *defaults[i + 1 :]] for bound in parameter.bounds]
+    return tried
+
+
+def check_declaration(form):
+    """Check what a form declares: names, kind, units, bounds, defaults, priors, and the signature of `evaluate`."""
+    if not (isinstance(form, type) and issubclass(form, Form)):
+        raise FormError(f"{form!r} is no form", "a subclass of RotationCurve, SurfaceBrightness or Dispersion")
+    label = f"{form.__module__}.{form.__qualname__}"
+    if getattr(form, "kind", None) not in KINDS:
+        raise FormError(
+            f"{label} has the kind {getattr(form, 'kind', None)!r}",
+            f"one of {', '.join(KINDS)}",
+            "subclass RotationCurve, SurfaceBrightness or Dispersion",
+        )
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(getattr(form, "name", None))):
+        raise FormError(
+            f"{label} has the name {getattr(form, 'name', None)!r}", "lower-case letters, digits and _", "name = 'mine'"
+        )
+    names = []
+    for parameter in form.parameters:
+        if not isinstance(parameter, FormParameter):
+            raise FormError(f"{label} declares {parameter!r}", "a tuple of FormParameter")
+        _check_parameter(label, parameter)
+        names.append(parameter.name)
+    if not names or len(set(names)) != len(names):
+        raise FormError(f"{label} declares the parameters {names}", "at least one, each name once")
+    if not isinstance(inspect.getattr_static(form, "evaluate"), staticmethod | classmethod):
+        raise FormError(f"{label}.evaluate is an instance method", "no self", "@staticmethod above it")
+    signature = list(inspect.signature(form.evaluate).parameters.values())
+    variadic = any(argument.kind is argument.VAR_POSITIONAL for argument in signature)
+    if not variadic and [argument.name for argument in signature[1:]] != names:
+        raise FormError(
+            f"{label}.evaluate takes {[argument.name for argument in signature]}",
+            f"the radius and the declared parameters in order, {', '.join(names)}",
+        )
+
+
+def _check_parameter(label, parameter):
+    where = f"parameter {parameter.name!r} of {label}"
+    if not str(parameter.name).isidentifier() or keyword.iskeyword(parameter.name) or parameter.name == "amplitude":
+        raise FormError(f"{where} is no usable name", "a Python identifier other than 'amplitude'")
+    try:
+        powers = parameter.powers
+    except (ValueError, TypeError) as error:
+        raise FormError(f"{where} has the unit {parameter.unit!r}", "a unit that astropy reads") from error
+    if powers is None:
+        raise FormError(f"{where} has the unit {u.Unit(parameter.unit)}", "powers of km/s and arcsec, or ''")
+    lo, hi = parameter.bounds
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise FormError(f"{where} has the bounds {parameter.bounds}", "two finite numbers, the lower first")
+    if not lo <= parameter.default <= hi:
+        raise FormError(f"{where} has the default {parameter.default}", f"one within its bounds {parameter.bounds}")
+    if not isinstance(parameter.prior, Prior):
+        raise FormError(f"{where} has the prior {parameter.prior!r}", "a Prior", "kinematics_nn.forms.Uniform(lo, hi)")
+
+
+def check_numpy(form):
+    """Check a form's values under numpy: finite at every radius up to the bounds, of the right shape and dtype."""
+    label = f"{form.kind} {form.name!r}"
+    radius = PROBE.copy()
+    for values in corners(form):
+        at = _named(form, values)
+        try:
+            with np.errstate(over="ignore", under="ignore"):
+                found = np.asarray(form.evaluate(radius, *values))
+                single = np.asarray(form.evaluate(radius.astype(np.float32), *values))
+                batch = np.asarray(form.evaluate(radius, *(np.full((3, 1), value) for value in values)))
+        except Exception as error:  # a stranger's code: whatever it raises, it is named
+            raise FormError(f"{label} at {at} raises {type(error).__name__}: {error}", "numpy arrays taken") from error
+        if found.shape != radius.shape or batch.shape != (3, radius.size):
+            raise FormError(
+                f"{label} returns the shapes {found.shape} and {batch.shape}",
+                f"{radius.shape} for one galaxy and (3, {radius.size}) for a batch of three",
+                "0 * radius + ... in a form that does not depend on radius",
+            )
+        if single.dtype != np.float32:
+            raise FormError(f"{label} turns float32 into {single.dtype}", "the dtype kept")
+        if not np.all(np.isfinite(found)):
+            raise FormError(f"{label} at {at} is not finite at radius {radius[~np.isfinite(found)][0]:g} arcsec")
+        if form.kind != "rotation_curve" and np.any(found < 0):
+            raise FormError(f"{label} at {at} is negative at radius {radius[found < 0][0]:g} arcsec")
+    if not np.array_equal(radius, PROBE):
+        raise FormError(f"{label} changes the radii it is given", "a pure function")
+    if issubclass(form, SurfaceBrightness):
+        for integral in (form.total, form.half_light_radius):
+            value = integral(**form.defaults())
+            if np.shape(value) != () or not (np.isfinite(value) and value > 0):
+                raise FormError(f"{label}: {integral.__name__}() is {value}", "a positive number", "radial_scale()")
+
+
+def check_torch(form):
+    """Check a form under torch: numpy's values, batches, dtype, right and finite gradients. Imports torch."""
+    import torch
+
+    label = f"{form.kind} {form.name!r}"
+    for values in corners(form):
+        at = _named(form, values)
+        for dtype in (torch.float64, torch.float32):
+            radius = torch.tensor(PROBE, dtype=dtype, requires_grad=True)
+            inputs = [torch.tensor([[value]] * 3, dtype=dtype, requires_grad=True) for value in values]
+            try:
+                found = form.evaluate(radius, *inputs)
+            except Exception as error:  # a stranger's code: whatever it raises, it is named
+                raise FormError(
+                    f"{label} raises {type(error).__name__} for torch tensors: {error}",
+                    "an evaluate() that takes arrays and tensors",
+                    "the functions of kinematics_nn.forms.ops in the place of numpy's",
+                ) from error
+            if not isinstance(found, torch.Tensor) or found.shape != (3, radius.numel()) or found.dtype != dtype:
+                raise FormError(
+                    f"{label} returns {type(found).__name__} {tuple(found.shape)} {found.dtype}",
+                    f"a tensor (3, {radius.numel()}) of {dtype}",
+                )
+            gradients = torch.autograd.grad(found.sum(), [radius, *inputs], allow_unused=True)
+            for name, gradient in zip(("radius", *form.names()), gradients, strict=True):
+                if gradient is not None and not torch.isfinite(gradient).all():
+                    raise FormError(
+                        f"{label} at {at}, {dtype}: the gradient by {name} is not finite",
+                        "finite gradients from radius 0 outwards, up to the bounds",
+                        "hold the argument of sqrt, log or a power above 0 with ops.clip",
+                    )
+            if dtype == torch.float64:
+                with np.errstate(over="ignore", under="ignore"):
+                    wanted = np.asarray(form.evaluate(PROBE, *values))
+                # two libraries' elementary functions differ by some units in the last place
+                if not np.allclose(found[0].detach().numpy(), wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max()):
+                    raise FormError(f"{label} at {at} differs between numpy and torch", "agreement to 1e-12")
+    inputs = [torch.tensor([[p.default]] * 2, dtype=torch.float64, requires_grad=True) for p in form.parameters]
+    radius = torch.tensor([0.37, 2.1, 7.3, 31.0, 290.0], dtype=torch.float64, requires_grad=True)
+    if not torch.autograd.gradcheck(form.evaluate, (radius, *inputs), raise_exception=False):
+        raise FormError(f"{label}: its gradient differs from finite differences", "a differentiable evaluate()")
+
+
+def _named(form, values):
+    return ", ".join(f"{name}={value:g}" for name, value in zip(form.names(), values, strict=True))

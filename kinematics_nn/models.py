@@ -1,0 +1,286 @@
+"""
+The forms as `astropy.modeling` models.
+
+Each form of `kinematics_nn.forms` has a model of the same parameters, which may carry units: radii in any unit of
+angle or length (arcsec, kpc), speeds in any unit of velocity. Without units, everything is in arcsec and km/s.
+
+>>> import astropy.units as u
+>>> from kinematics_nn.models import ArctanRotationCurve
+>>> curve = ArctanRotationCurve(vmax=200 * u.km / u.s, r_turn=3 * u.arcsec)
+>>> curve(3 * u.arcsec)
+<Quantity 100. km / s>
+
+A surface brightness is a face-on shape with an `amplitude`, so that it can be fitted to a profile. Where a disc is
+simulated or fitted, its flux is a parameter of its own and the amplitude plays no part.
+"""
+
+from functools import cache
+
+import numpy as np
+from astropy import units as u
+from astropy.modeling import Fittable1DModel, Parameter
+
+from .errors import FormError, WrongUnit
+from .forms import dispersion, rotation_curves, surface_brightness
+
+__all__ = [
+    "model_class",
+    "model_with_units",
+    "inside_values",
+    "ArctanRotationCurve",
+    "BrandtRotationCurve",
+    "BurkertRotationCurve",
+    "CourteauRotationCurve",
+    "FlatRotationCurve",
+    "FreemanRotationCurve",
+    "LinearRotationCurve",
+    "NFWRotationCurve",
+    "PolyexRotationCurve",
+    "PseudoIsothermalRotationCurve",
+    "TanhRotationCurve",
+    "DoubleExponentialDisc",
+    "ExponentialDisc",
+    "ExponentialHoleDisc",
+    "GaussianDisc",
+    "RingDisc",
+    "SersicDisc",
+    "TruncatedExponentialDisc",
+    "ConstantDispersion",
+    "ExponentialDispersion",
+    "LinearDispersion",
+]
+
+_KM_S = u.km / u.s
+_SUFFIX = {"rotation_curve": "RotationCurve", "surface_brightness": "Disc", "velocity_dispersion": "Dispersion"}
+
+
+class _FormModel(Fittable1DModel):
+    """What the models of all forms share. The class attribute `form` is the form."""
+
+    form = None
+    fit_deriv = None
+
+    @classmethod
+    def evaluate(cls, radius, *parameters):
+        """The form at each radius; units, where there are any, are those of the radius and the parameters."""
+        if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
+            return cls._shape(radius, *parameters)
+        radius = u.Quantity(radius, copy=False, subok=True)
+        velocity = cls._velocity_unit(parameters, radius.unit)
+        units = cls._units(radius.unit, velocity)
+        values = [u.Quantity(value).to_value(unit) for value, unit in zip(parameters, units, strict=False)]
+        if cls.form.kind == "surface_brightness":
+            return cls.form.evaluate(radius.value, *values) * parameters[-1] * u.dimensionless_unscaled
+        return u.Quantity(cls.form.evaluate(radius.value, *values), velocity, copy=False)
+
+    @classmethod
+    def _shape(cls, radius, *values):
+        if cls.form.kind == "surface_brightness":
+            return values[-1] * cls.form.evaluate(radius, *values[:-1])
+        return cls.form.evaluate(radius, *values)
+
+    @classmethod
+    def _units(cls, length, velocity):
+        """The unit of each of the form's parameters where radii and speeds have these."""
+        return [velocity ** power[0] * length ** power[1] for power in (known.powers for known in cls.form.parameters)]
+
+    @classmethod
+    def _velocity_unit(cls, parameters, length):
+        """The unit of speed of the parameters: of the first one that is a speed, or a speed per length."""
+        for value, known in zip(parameters, cls.form.parameters, strict=False):
+            if known.powers[0] == 1:
+                return _simple(getattr(value, "unit", u.dimensionless_unscaled) / length ** known.powers[1])
+        return _KM_S
+
+    @property
+    def input_units(self):
+        """The unit of radius, `None` where the parameters have no unit that tells."""
+        for known in self.form.parameters:
+            unit = getattr(self, known.name).unit
+            if unit is None or known.powers[1] == 0:
+                continue
+            if known.powers == (0, 1):
+                return {self.inputs[0]: unit}
+            return {self.inputs[0]: _simple((unit / _KM_S ** known.powers[0]) ** (1 / float(known.powers[1])))}
+        return None
+
+    @property
+    def return_units(self):
+        """The unit of the value, `None` where it is bare or follows from the radius."""
+        for known in self.form.parameters:
+            if known.powers == (1, 0) and self.form.kind != "surface_brightness":
+                unit = getattr(self, known.name).unit
+                return None if unit is None else {self.outputs[0]: unit}
+        return None
+
+    def _parameter_units_for_data_units(self, inputs_unit, outputs_unit):
+        length, value = inputs_unit[self.inputs[0]], outputs_unit[self.outputs[0]]
+        light = self.form.kind == "surface_brightness"
+        units = dict(zip(self.form.names(), self._units(length, _KM_S if light else value), strict=True))
+        return {**units, "amplitude": value} if light else units
+
+    def __reduce__(self):
+        # the class of a user's form is made at run time: it is found again by the form, which is importable
+        return _blank, (self.form,), self.__dict__
+
+
+def _blank(form):
+    return model_class(form).__new__(model_class(form))
+
+
+def _simple(unit):
+    """A unit with what cancels cancelled, km / s / kpc times kpc to km / s."""
+    return u.Unit(unit).decompose(bases=u.Unit(unit).bases) if isinstance(unit, u.CompositeUnit) else u.Unit(unit)
+
+
+def _parameter(known):
+    """An astropy parameter of a form's. Limits with a unit would be wrong in another: only their sign is kept."""
+    lo, hi = known.bounds
+    if known.powers != (0, 0):
+        lo, hi = (None if lo < 0 else min(lo, 1e-9)), None
+    return Parameter(default=known.default, bounds=(lo, hi), description=known.description)
+
+
+@cache
+def model_class(form):
+    """
+    The `astropy.modeling` class of a form.
+
+    Parameters
+    ----------
+    form : type
+        A subclass of `~kinematics_nn.forms.Form`.
+
+    Returns
+    -------
+    type
+        A `~astropy.modeling.Fittable1DModel` with the form's parameters; the same class for the same form. That of a
+        surface brightness has an `amplitude` after them, 1 by default.
+    """
+    stem, suffix = form.__name__, _SUFFIX[form.kind]
+    name = stem if stem.endswith(suffix) else stem + suffix
+    members = {known.name: _parameter(known) for known in form.parameters}
+    described = [(known.name, known.unit, known.description) for known in form.parameters]
+    if form.kind == "surface_brightness":
+        members["amplitude"] = Parameter(default=1.0, description="brightness where the shape is 1")
+        described.append(("amplitude", "", "brightness where the shape is 1; no part of a disc, whose flux is its own"))
+    lines = [(form.__doc__ or form.name).strip(), "", "Parameters", "----------"]
+    for parameter, unit, description in described:
+        lines += [f"{parameter} : float or `~astropy.units.Quantity`", f"    {description} [{unit or 'no unit'}]"]
+    if form.reference:
+        lines += ["", "Notes", "-----", f"{form.reference}."]
+    members |= {
+        "__module__": __name__,
+        "__qualname__": name,
+        "__doc__": "\n".join(lines),
+        "_is_dynamic": False,
+        "form": form,
+        "fit_deriv": None if form.derivatives is None else staticmethod(_derivatives(form)),
+    }
+    return type(_FormModel)(name, (_FormModel,), members)
+
+
+def _derivatives(form):
+    """`fit_deriv` as astropy calls it: each derivative of the shape of the radii."""
+
+    def fit_deriv(radius, *parameters):
+        if form.kind == "surface_brightness":
+            *parameters, amplitude = parameters
+            columns = [amplitude * column for column in form.derivatives(radius, *parameters)]
+            columns.append(form.evaluate(radius, *parameters))
+        else:
+            columns = form.derivatives(radius, *parameters)
+        return [np.broadcast_to(column, np.shape(radius)) for column in columns]
+
+    return fit_deriv
+
+
+def model_with_units(form, **values):
+    """
+    A form's model with units, from values in arcsec and km/s.
+
+    Parameters
+    ----------
+    form : type
+        A subclass of `~kinematics_nn.forms.Form`.
+    **values : float
+        Its parameters.
+
+    Returns
+    -------
+    `~astropy.modeling.Fittable1DModel`
+        With every parameter that has a unit a Quantity.
+    """
+    units = {known.name: u.Unit(known.unit) for known in form.parameters}
+    values = dict(zip(form.names(), form.bind(**values), strict=True))
+    return model_class(form)(
+        **{name: value * units[name] if units[name] != u.one else value for name, value in values.items()}
+    )
+
+
+def inside_values(model, distance=None):
+    """
+    A model's parameters as bare numbers in arcsec and km/s.
+
+    Parameters
+    ----------
+    model : `~astropy.modeling.Model`
+        A model of this module. Parameters without a unit are in arcsec and km/s already.
+    distance : `~astropy.units.Quantity`, optional
+        Of the galaxy; needed where radii are lengths.
+
+    Returns
+    -------
+    dict of str to float
+        The form's parameters in declared order (not the amplitude of a surface brightness).
+
+    Raises
+    ------
+    FormError
+        The model is no single model of a form.
+    WrongUnit
+        A unit does not fit its parameter, or is a length and no distance is given.
+    """
+    form = getattr(model, "form", None)
+    if form is None or len(model) > 1:
+        raise FormError(f"{model!r}", "one model of kinematics_nn.models")
+    values = {}
+    for known in form.parameters:
+        parameter = getattr(model, known.name)
+        if parameter.unit is None:
+            values[known.name] = float(parameter.value)
+            continue
+        wanted, quantity = u.Unit(known.unit), parameter.quantity
+        power = known.powers[1]
+        try:
+            if distance is not None and power and not quantity.unit.is_equivalent(wanted):
+                quantity = quantity * (u.rad / distance) ** float(power)
+            values[known.name] = float(quantity.to_value(wanted))
+        except u.UnitConversionError as error:
+            remedy = "distance=10*u.Mpc" if power and distance is None else None
+            needed = f"a unit like {wanted}"
+            raise WrongUnit(f"{known.name} is {parameter.quantity}", needed, remedy) from error
+    return values
+
+
+ArctanRotationCurve = model_class(rotation_curves.Arctan)
+BrandtRotationCurve = model_class(rotation_curves.Brandt)
+BurkertRotationCurve = model_class(rotation_curves.Burkert)
+CourteauRotationCurve = model_class(rotation_curves.Courteau)
+FlatRotationCurve = model_class(rotation_curves.Flat)
+FreemanRotationCurve = model_class(rotation_curves.Freeman)
+LinearRotationCurve = model_class(rotation_curves.Linear)
+NFWRotationCurve = model_class(rotation_curves.NFW)
+PolyexRotationCurve = model_class(rotation_curves.Polyex)
+PseudoIsothermalRotationCurve = model_class(rotation_curves.PseudoIsothermal)
+TanhRotationCurve = model_class(rotation_curves.Tanh)
+DoubleExponentialDisc = model_class(surface_brightness.DoubleExponential)
+ExponentialDisc = model_class(surface_brightness.Exponential)
+ExponentialHoleDisc = model_class(surface_brightness.ExponentialHole)
+GaussianDisc = model_class(surface_brightness.Gaussian)
+RingDisc = model_class(surface_brightness.Ring)
+SersicDisc = model_class(surface_brightness.Sersic)
+TruncatedExponentialDisc = model_class(surface_brightness.TruncatedExponential)
+ConstantDispersion = model_class(dispersion.Constant)
+ExponentialDispersion = model_class(dispersion.ExponentialDispersion)
+LinearDispersion = model_class(dispersion.LinearDispersion)
