@@ -120,13 +120,7 @@ class _Accessor:
 
 
 def _refuse_stokes(cube):
-    # `stokes_data` rather than indexing: it says which components there are without making a masked cube of each.
-    components = ", ".join(cube.stokes_data)
-    raise StokesCube(
-        f"a StokesSpectralCube with the components {components}",
-        "one component",
-        "cube.I.kinematics",
-    )
+    raise StokesCube(f"a Stokes cube of {', '.join(cube.components)}", "one of intensity", "cube.I.kinematics")
 
 
 def register_accessor(name="kinematics"):
