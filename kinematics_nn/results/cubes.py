@@ -7,7 +7,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import skycoord_to_pixel
 
-__all__ = ["input_wcs", "model_cube", "offset_to_sky", "render_model", "residual_cube"]
+__all__ = ["beam_in_cube_frame", "input_wcs", "model_cube", "offset_to_sky", "render_model", "residual_cube"]
 
 
 def input_wcs(observation):
@@ -72,12 +72,21 @@ def _model_data(fit):
     return u.Quantity(data[::-1] if header["descending"] else data, header["unit"], copy=False)
 
 
-def _frame(observation):
+def beam_in_cube_frame(observation):
+    """The beam as a `~radio_beam.Beam` whose position angle counts from the north of the cube's own frame."""
     from radio_beam import Beam
 
+    from kinematics_nn.observation.grid import sky_grid
+
     major, minor, angle = observation.beam
+    _, *box = observation.header["crop"]
+    # The observation counts it from ICRS north: undo that turn (it is 0 for an ICRS cube, large for a galactic one).
+    turn = sky_grid(input_wcs(observation).celestial, tuple(slice(*side) for side in box)).north
+    return Beam(major * u.arcsec, minor * u.arcsec, (angle - turn) % 180 * u.deg)
+
+
+def _frame(observation):
     header = fits.Header.fromstring(observation.header["wcs"])
     if observation.header["object"]:
         header["OBJECT"] = observation.header["object"]
-    beam = Beam(major * u.arcsec, minor * u.arcsec, angle * u.deg)
-    return {"wcs": input_wcs(observation), "header": header, "beam": beam}
+    return {"wcs": input_wcs(observation), "header": header, "beam": beam_in_cube_frame(observation)}

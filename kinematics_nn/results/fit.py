@@ -177,14 +177,9 @@ class KinematicFit:
             )
         return residual_cube(self, self.cube)
 
-    def plot(self, fig=None):
+    def plot(self):
         """
         Draw data, model and residual maps, the position-velocity slice and the rotation curve.
-
-        Parameters
-        ----------
-        fig : `~matplotlib.figure.Figure`, optional
-            Drawn into; a new one by default.
 
         Returns
         -------
@@ -193,9 +188,9 @@ class KinematicFit:
         from .plots import plot_fit
 
         self._check()
-        return plot_fit(self, fig=fig)
+        return plot_fit(self)
 
-    def corner(self, parameters=None, fig=None):
+    def corner(self, parameters=None):
         """
         Draw the joint posterior of the main parameters.
 
@@ -203,8 +198,6 @@ class KinematicFit:
         ----------
         parameters : list of str, optional
             Columns of ``samples``; the main ones by default.
-        fig : `~matplotlib.figure.Figure`, optional
-            Drawn into; a new one by default.
 
         Returns
         -------
@@ -213,7 +206,7 @@ class KinematicFit:
         from .plots import plot_corner
 
         self._check()
-        return plot_corner(self, parameters, fig=fig)
+        return plot_corner(self, parameters)
 
     def write(self, path, overwrite=False):
         """Write the summary; see `~kinematics_nn.results.write_table` for formats."""
