@@ -1,0 +1,8 @@
+"""The decoder: a differentiable model of a rotating disc seen through a telescope."""
+
+from .beam import BeamOperator, beam_covariance
+from .disc import GEOMETRY, DiscDecoder, Forms
+from .grid import Grid, regular_grid
+from .quadrature import Quadrature
+
+__all__ = ["GEOMETRY", "BeamOperator", "DiscDecoder", "Forms", "Grid", "Quadrature", "beam_covariance", "regular_grid"]

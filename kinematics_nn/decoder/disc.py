@@ -1,0 +1,144 @@
+"""The decoder: parameters of a rotating disc in, the cube that a telescope would see out."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .beam import BeamOperator, beam_covariance
+from .geometry import axis_scale, line_of_sight, line_of_sight_speed, sky_to_axes
+from .profile import channel_spectra
+from .quadrature import Quadrature
+
+__all__ = ["GEOMETRY", "DiscDecoder", "Forms"]
+
+GEOMETRY = ("inclination", "pa", "east", "north", "vsys", "flux", "thickness")
+"""Parameters that every disc has, in the order of the parameter vector; those of the forms follow."""
+
+_SLOTS = {"velocity_dispersion": "dispersion", "rotation_curve": "curve", "surface_brightness": "light"}
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The three functional forms of a disc: classes of `kinematics_nn.forms`."""
+
+    rotation_curve: type
+    surface_brightness: type
+    velocity_dispersion: type
+
+    @property
+    def slots(self):
+        """Dict of slot -> the names its parameters have in the parameter vector."""
+        names = {slot: [p.name for p in getattr(self, slot).parameters] for slot in _SLOTS}
+        every = [*GEOMETRY, *(name for slot in names.values() for name in slot)]
+        return {
+            slot: tuple(f"{_SLOTS[slot]}_{n}" if every.count(n) > 1 else n for n in names[slot]) for slot in _SLOTS
+        }
+
+    @property
+    def parameter_names(self):
+        """All parameters, in the order of the parameter vector."""
+        return GEOMETRY + tuple(name for slot in self.slots.values() for name in slot)
+
+
+class DiscDecoder:
+    """A disc of given functional forms, seen on a given grid.
+
+    Sources: the thin disc's projection as in Begeman (1989, A&A 223, 47, equation 1); the vertical law is exponential
+    in abs(z), that of KinMS (Davis et al. 2013, MNRAS 429, 534).
+
+    Parameters
+    ----------
+    grid : Grid
+        Pixels, channels and beam.
+    forms : Forms
+        Functional forms.
+    quadrature : Quadrature, optional
+        Points a pixel is summed at.
+    lsf : float, optional
+        Gaussian width (sigma) of the instrument's line-spread function on the cube's axis [km/s].
+    integrate_pixels : bool, optional
+        Whether a pixel holds the average over it or, the default, the value at its centre.
+    faint : float, optional
+        Pixels fainter than this fraction of the brightest one are not rendered.
+    """
+
+    def __init__(self, grid, forms, quadrature=None, *, lsf=0.0, integrate_pixels=False, faint=1e-6, pad=None):
+        dtype, device = grid.xi.dtype, grid.xi.device
+        self.grid, self.forms, self.lsf, self.faint = grid, forms, lsf, faint
+        self.quadrature = quadrature or Quadrature.product(dtype=dtype, device=device)
+        self.pad = grid.padding() if pad is None else pad
+        self.names = forms.parameter_names
+        matrix = grid.pixel_matrix.double()
+        self._pixel = float(torch.linalg.det(matrix).abs().sqrt())
+        xi, eta = grid.padded_offsets(self.pad)
+        self._shape = tuple(xi.shape)
+        x, y, m = self.quadrature.x, self.quadrature.y, matrix.to(dtype)
+        self._xi = xi.reshape(-1, 1) + m[0, 0] * x + m[0, 1] * y
+        self._eta = eta.reshape(-1, 1) + m[1, 0] * x + m[1, 1] * y
+        self.beam = BeamOperator(
+            beam_covariance(grid.beam.double(), matrix), grid.xi.shape, self.pad, integrate_pixels
+        )
+
+    def __call__(self, parameters):
+        """Render cubes.
+
+        Parameters
+        ----------
+        parameters : Tensor (batch, n_parameters)
+            In the order of ``names``; angles in degrees.
+
+        Returns
+        -------
+        Tensor (batch, channel, y, x)
+            In the cube's unit.
+        """
+        return self.beam(self.sky(parameters))
+
+    def sky(self, parameters, light_map=None):
+        """The sky before the beam, averaged over pixels: (batch, y + 2 pad, x + 2 pad, channel), in the cube's unit.
+
+        ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
+        """
+        values = dict(zip(self.names, parameters.T[..., None, None], strict=True))
+        forms, slots = self.forms, self.forms.slots
+        light, curve, dispersion = ([values[name] for name in slots[slot]] for slot in _ORDER)
+        inclination = torch.deg2rad(values["inclination"])
+        u, w = sky_to_axes(
+            self._xi - values["east"], self._eta - values["north"], torch.deg2rad(values["pa"])
+        )  # (batch, pixel, k)
+        extent = forms.surface_brightness.half_light_radius(*light) / 1.678
+        thickness = self._resolved_thickness(values["thickness"], extent, inclination)
+        depth = self.quadrature.depth
+        y, z, width = line_of_sight(w, inclination, thickness, extent, depth)
+        radius = torch.sqrt(u**2 + y**2 + 1e-12)
+        # The quadrature weighs by exp(-|depth|) / 2, so that law is divided out of the vertical one.
+        column = torch.exp(depth.abs() - z.abs() / thickness) * width / thickness
+        face_on = forms.surface_brightness.evaluate(radius, *light) / forms.surface_brightness.total(*light)
+        brightness = values["flux"] * self.grid.brightness_per_flux * face_on * column * self.quadrature.weight
+        if light_map is not None:
+            brightness = brightness * light_map.flatten(1)[..., None]
+
+        seen = brightness.detach().sum(-1)
+        batch, pixel = (seen > self.faint * seen.amax(-1, keepdim=True)).nonzero(as_tuple=True)
+        radius, u, y, brightness = (a[batch, pixel] for a in (radius, u, y, brightness))
+        curve, dispersion = ([v[batch, 0] for v in group] for group in (curve, dispersion))
+        vsys, inclination = values["vsys"][batch, 0], inclination[batch, 0]
+        scale = axis_scale(vsys, self.grid.convention)
+        v_rot = forms.rotation_curve.evaluate(radius, *curve)
+        speed = vsys + scale * line_of_sight_speed(u, y, v_rot, inclination)
+        sigma = scale * forms.velocity_dispersion.evaluate(radius, *dispersion)
+        # A line narrower than a thousandth of a channel is that narrow: it keeps gradients finite.
+        floor = 1e-3 * torch.diff(self.grid.edges).min()
+        sigma = torch.sqrt(sigma**2 + self.lsf**2 + floor**2).expand_as(speed)
+        spectra = channel_spectra(speed, sigma, brightness, self.grid.edges)
+        sky = spectra.new_zeros(len(parameters), self._shape[0] * self._shape[1], spectra.shape[-1])
+        return sky.index_put((batch, pixel), spectra).unflatten(1, self._shape)
+
+    def _resolved_thickness(self, thickness, extent, inclination):
+        """A thickness that the sub-pixels can see: an edge-on disc thinner than their spacing falls between them."""
+        spacing = self._pixel * self.quadrature.spacing
+        least = 0.5 * spacing**2 / (spacing + extent * torch.cos(inclination).abs())
+        return torch.sqrt(thickness**2 + least**2)
+
+
+_ORDER = ("surface_brightness", "rotation_curve", "velocity_dispersion")

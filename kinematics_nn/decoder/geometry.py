@@ -1,0 +1,93 @@
+"""Where on the disc a point of the sky lies, and how fast it recedes: the equations of the inclined disc, thick or thin.
+
+All functions are pure, broadcast, and are differentiable; angles are in radians, lengths in arcsec, speeds in km/s.
+"""
+
+import torch
+
+__all__ = ["SPEED_OF_LIGHT", "axis_scale", "line_of_sight", "line_of_sight_speed", "sky_to_axes"]
+
+SPEED_OF_LIGHT = 299792.458  # km/s, exact (SI definition)
+
+
+def sky_to_axes(xi, eta, pa):
+    """Turn sky offsets to the disc's axes.
+
+    Parameters
+    ----------
+    xi, eta : Tensor
+        Offsets east and north of the disc's centre [arcsec].
+    pa : Tensor
+        Position angle of the receding side of the major axis, east of north [rad].
+
+    Returns
+    -------
+    u, w : Tensor
+        Offsets along the major axis (positive on the receding side) and the minor axis [arcsec].
+    """
+    sin, cos = torch.sin(pa), torch.cos(pa)
+    return xi * sin + eta * cos, xi * cos - eta * sin
+
+
+def line_of_sight(w, inclination, thickness, extent, depth):
+    r"""Points along the line of sight at which a thick disc is summed.
+
+    With s along the line of sight, a point of the sky at minor-axis offset w lies in the disc's own frame at
+    :math:`y = w \cos i + s \sin i`, :math:`z = w \sin i - s \cos i`. This is regular from face-on to edge-on, where
+    the thin disc's :math:`w / \cos i` is not. The density falls off over ``thickness`` in z and over ``extent`` in y;
+    taking both as Gaussians says where along s the product lies and how wide it is, and ``depth`` counts in that width.
+
+    Parameters
+    ----------
+    w : Tensor
+        Minor-axis offset [arcsec].
+    inclination : Tensor
+        [rad].
+    thickness, extent : Tensor
+        Vertical scale height and radial scale of the light [arcsec], both positive.
+    depth : Tensor
+        Position along the line of sight in units of the product's width.
+
+    Returns
+    -------
+    y, z : Tensor
+        Position in the disc's plane at right angles to the major axis, and height above it [arcsec].
+    width : Tensor
+        Length along the line of sight of one unit of ``depth`` [arcsec].
+    """
+    sin, cos = torch.sin(inclination), torch.cos(inclination)
+    across, along = (cos / thickness) ** 2, (sin / extent) ** 2
+    precision = across + along
+    width = precision.rsqrt()
+    centre = w * sin * cos * (thickness**-2 - extent**-2) / precision
+    s = centre + width * depth
+    return w * cos + s * sin, w * sin - s * cos, width
+
+
+def line_of_sight_speed(u, y, v_rot, inclination, v_rad=None):
+    r"""Rest-frame speed along the line of sight, :math:`(v_{rot} \cos\theta + v_{rad} \sin\theta) \sin i` [km/s].
+
+    ``u`` and ``y`` are the coordinates in the disc's plane [arcsec]. At the centre the azimuth has no meaning and the
+    speed is 0. The square root is kept off zero, so that its gradient stays finite there.
+    """
+    radius = torch.sqrt(u**2 + y**2 + 1e-12)
+    speed = v_rot * u / radius
+    if v_rad is not None:
+        speed = speed + v_rad * y / radius
+    return speed * torch.sin(inclination)
+
+
+def axis_scale(vsys, convention):
+    """The factor J that turns a small rest-frame velocity into the cube's velocity axis at ``vsys`` [km/s].
+
+    1 + z for the optical convention, 1 / (1 + z) for the radio one, 1 - (v/c)^2 for the relativistic one
+    (Greisen et al. 2006, A&A 446, 747, table 3, differentiated at the systemic velocity).
+    """
+    beta = vsys / SPEED_OF_LIGHT
+    if convention == "optical":
+        return 1 + beta
+    if convention == "radio":
+        return 1 - beta
+    if convention == "relativistic":
+        return 1 - beta**2
+    raise ValueError(f"velocity convention {convention!r}: known are 'optical', 'radio' and 'relativistic'")

@@ -1,0 +1,89 @@
+"""What an observation fixes for the decoder: pixels, channels and beam, as tensors."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Grid", "regular_grid"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pixels, channels and beam of an observation.
+
+    Attributes
+    ----------
+    xi, eta : Tensor (y, x)
+        Offsets east and north of the reference position [arcsec].
+    edges : Tensor (channel + 1,)
+        Channel edges, ascending [km/s].
+    beam : Tensor (3,)
+        FWHM major, minor [arcsec], position angle [deg].
+    convention : str
+        Of the velocity axis: 'radio', 'optical' or 'relativistic'.
+    brightness_per_flux : float
+        Cube unit in one flux unit / (km/s) / arcsec2.
+    """
+
+    xi: torch.Tensor
+    eta: torch.Tensor
+    edges: torch.Tensor
+    beam: torch.Tensor
+    convention: str = "radio"
+    brightness_per_flux: float = 1.0
+
+    @classmethod
+    def from_observation(cls, observation, dtype=torch.float32, device=None):
+        """The grid of an `~kinematics_nn.observation.Observation`."""
+
+        def tensor(array):
+            return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+
+        return cls(
+            xi=tensor(observation.xi),
+            eta=tensor(observation.eta),
+            edges=tensor(observation.edges),
+            beam=tensor(observation.beam),
+            convention=observation.header["convention"],
+            brightness_per_flux=observation.header["brightness_per_flux"],
+        )
+
+    @property
+    def pixel_matrix(self):
+        """(2, 2) offsets (east, north) [arcsec] of one pixel along x (first column) and y (second column)."""
+        ny, nx = self.xi.shape
+        along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (self.xi, self.eta)]
+        along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (self.xi, self.eta)]
+        return torch.stack([torch.stack(along_x), torch.stack(along_y)], dim=1)
+
+    def padding(self):
+        """Pixels beyond the field from which the beam still brings light in (3 sigma of the major axis)."""
+        pixel = torch.linalg.det(self.pixel_matrix.double()).abs().sqrt()
+        return max(1, math.ceil(1.3 * float(self.beam[0] / pixel)))
+
+    def padded_offsets(self, pad):
+        """Offsets (y + 2 pad, x + 2 pad) of the field and the pixels around it [arcsec]."""
+        matrix, (ny, nx) = self.pixel_matrix, self.xi.shape
+        # Inside the field the offsets are the WCS's own; around it they go on linearly.
+        y = torch.arange(-pad, ny + pad, dtype=self.xi.dtype, device=self.xi.device)
+        x = torch.arange(-pad, nx + pad, dtype=self.xi.dtype, device=self.xi.device)
+        inner_y, inner_x = y.clamp(0, ny - 1), x.clamp(0, nx - 1)
+        index = (inner_y.long()[:, None], inner_x.long()[None])
+        return tuple(
+            plane[index] + matrix[k, 1] * (y - inner_y)[:, None] + matrix[k, 0] * (x - inner_x)
+            for k, plane in enumerate((self.xi, self.eta))
+        )
+
+
+def regular_grid(shape, pixel_scale=1.0, channel_width=1.0, beam=(3.0, 3.0, 0.0), dtype=torch.float32, device=None):
+    """A plain grid about zero: north up, east left, ``shape`` = (channel, y, x), scales in arcsec and km/s."""
+    nc, ny, nx = shape
+    eta, xi = torch.meshgrid(
+        (torch.arange(ny, dtype=dtype, device=device) - (ny - 1) / 2) * pixel_scale,
+        -(torch.arange(nx, dtype=dtype, device=device) - (nx - 1) / 2) * pixel_scale,
+        indexing="ij",
+    )
+    edges = (torch.arange(nc + 1, dtype=dtype, device=device) - nc / 2) * channel_width
+    return Grid(xi=xi, eta=eta, edges=edges, beam=torch.as_tensor(beam, dtype=dtype, device=device))

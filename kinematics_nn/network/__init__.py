@@ -1,0 +1,1 @@
+"""The network: the frame that makes all galaxies alike, the encoder, and its shipped weights."""

@@ -1,0 +1,69 @@
+"""A conditional density: a full-covariance affine map, then affine couplings (NICE)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+from zuko.flows.coupling import GeneralCouplingTransform
+
+__all__ = ["ConditionalDensity"]
+
+
+class ConditionalDensity(nn.Module):
+    """q(x | context): standard normal noise through the inverse of affine couplings and of a triangular map.
+
+    The couplings (Dinh, Krueger & Bengio 2015, arXiv:1410.8516, with scales) are those of zuko; they bend what the
+    full-covariance Gaussian cannot.
+
+    Parameters
+    ----------
+    features, context : int
+        Numbers of inferred quantities and of context values.
+    couplings : int
+        Number of coupling layers.
+    hidden : int
+        Width of each coupling's network.
+    """
+
+    def __init__(self, features, context, couplings=4, hidden=64):
+        super().__init__()
+        self.features = features
+        self.affine = nn.Linear(context, features + features * (features + 1) // 2)
+        nn.init.normal_(self.affine.weight, std=0.01)
+        nn.init.zeros_(self.affine.bias)
+        index = torch.tril_indices(features, features, -1)
+        self.register_buffer("_lower", index, persistent=False)
+        order = torch.arange(features) % 2 == 0
+        half = torch.arange(features) < features // 2
+        masks = [order, ~order, half, ~half]
+        self.couplings = nn.ModuleList(
+            GeneralCouplingTransform(features, context, mask=masks[i % 4], hidden_features=(hidden, hidden))
+            for i in range(couplings)
+        )
+
+    def _triangle(self, context):
+        n = self.features
+        mean, scale, lower = self.affine(context).split([n, n, n * (n - 1) // 2], -1)
+        scale = softplus(scale + 0.5413)  # 1 at zero: the density starts as a standard normal
+        matrix = torch.diag_embed(scale)
+        matrix[..., self._lower[0], self._lower[1]] = lower
+        return mean, scale, matrix
+
+    def log_prob(self, x, context):
+        """Log density (batch,) of x (batch, features) given context (batch, context)."""
+        mean, scale, matrix = self._triangle(context)
+        z = (matrix @ (x - mean)[..., None])[..., 0]
+        logdet = torch.log(scale).sum(-1)
+        for coupling in self.couplings:
+            z, ladj = coupling(context).call_and_ladj(z)
+            logdet = logdet + ladj
+        return logdet - 0.5 * (z**2).sum(-1) - 0.5 * self.features * math.log(2 * math.pi)
+
+    def sample(self, context, generator=None):
+        """One draw (batch, features) a row of context."""
+        z = torch.randn(len(context), self.features, dtype=context.dtype, device=context.device, generator=generator)
+        for coupling in reversed(self.couplings):
+            z = coupling(context).inv(z)
+        mean, _, matrix = self._triangle(context)
+        return mean + torch.linalg.solve_triangular(matrix, z[..., None], upper=False)[..., 0]

@@ -1,0 +1,49 @@
+"""Dropout that can stay on after training: realisations of the network from a seeded generator of its own."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+__all__ = ["MonteCarloDropout", "realisations"]
+
+
+class MonteCarloDropout(nn.Module):
+    """Dropout as a variational posterior over weights (Gal & Ghahramani 2016, ICML, PMLR 48, 1050).
+
+    Active in training and inside `realisations`; the identity otherwise.
+    """
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+        self.generator = None
+
+    def forward(self, x):
+        if not (self.training or self.generator is not None) or self.rate == 0:
+            return x
+        kept = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=self.generator) >= self.rate
+        return x * kept / (1 - self.rate)
+
+    def extra_repr(self):
+        return f"rate={self.rate}"
+
+
+@contextmanager
+def realisations(module, seed, device="cpu"):
+    """Within, every dropout layer of ``module`` draws masks from one local generator; all else is in evaluation mode.
+
+    The module's mode and torch's global random state are as before afterwards.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, MonteCarloDropout)]
+    generator = torch.Generator(device=device).manual_seed(seed)
+    was_training = module.training
+    module.eval()
+    try:
+        for layer in layers:
+            layer.generator = generator
+        yield generator
+    finally:
+        for layer in layers:
+            layer.generator = None
+        module.train(was_training)

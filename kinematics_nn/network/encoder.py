@@ -1,0 +1,109 @@
+"""The encoder: frame in, a density over everything a disc has out."""
+
+import torch
+from torch import nn
+
+from .density import ConditionalDensity
+from .dropout import MonteCarloDropout
+from .frame import FACTS, PLANES
+from .targets import TARGETS
+
+__all__ = ["KinematicEncoder"]
+
+
+class _Block(nn.Module):
+    """A strided convolution and a residual one."""
+
+    def __init__(self, channels_in, channels, stride):
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.residual = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+
+    def forward(self, x):
+        x = self.down(x)
+        return x + self.residual(x)
+
+
+class KinematicEncoder(nn.Module):
+    """Convolutional encoder with Monte-Carlo dropout whose output is a density, not a point.
+
+    After Dawson et al. (2021, MNRAS 503, 574, section 2), with a density in place of point values and the network
+    frame in place of moment maps. The trunk has no dropout, so it runs once a galaxy; only the head is realised anew.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels of the convolutional blocks; each block after the first halves the image.
+    bottleneck, context : int
+        Width before the first dropout, and of the density's context.
+    dropout : float
+        Dropout rate.
+    couplings : int
+        Couplings of the density.
+    """
+
+    def __init__(self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4):
+        super().__init__()
+        self.settings = {
+            "widths": list(widths), "bottleneck": bottleneck, "context": context, "dropout": dropout,
+            "couplings": couplings,
+        }  # fmt: skip
+        n = len(TARGETS)
+        self.register_buffer("facts_mean", torch.zeros(len(FACTS)))
+        self.register_buffer("facts_std", torch.ones(len(FACTS)))
+        self.register_buffer("target_mean", torch.zeros(n))
+        self.register_buffer("target_matrix", torch.eye(n))
+        channels = [PLANES, *widths]
+        self.image = nn.Sequential(
+            *[_Block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(zip(channels, widths, strict=False))],
+            nn.Flatten(),
+        )
+        self.facts = nn.Sequential(nn.Linear(len(FACTS), 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
+        self.join = nn.Sequential(
+            nn.Linear(widths[-1] * 8 + 64, bottleneck), nn.ReLU(), nn.Linear(bottleneck, bottleneck), nn.ReLU()
+        )
+        self.head = nn.Sequential(
+            MonteCarloDropout(dropout),
+            nn.Linear(bottleneck + len(FACTS), bottleneck),
+            nn.ReLU(),
+            MonteCarloDropout(dropout),
+            nn.Linear(bottleneck, context),
+            nn.ReLU(),
+        )
+        self.density = ConditionalDensity(n, context, couplings)
+
+    def trunk(self, image, facts):
+        """Everything before the first dropout: (batch, bottleneck + facts)."""
+        facts = ((facts - self.facts_mean) / self.facts_std).clamp(-6, 6)
+        joined = self.join(torch.cat([self.image(image), self.facts(facts)], 1))
+        # The facts reach the head directly too: the odd quantities hang on the last mirror step among them.
+        return torch.cat([joined, facts], 1)
+
+    def log_prob(self, targets, trunk):
+        """Log density (batch,) of targets (batch, len(TARGETS)), up to the constant of the whitening."""
+        return self.density.log_prob((targets - self.target_mean) @ self.target_matrix.T, self.head(trunk))
+
+    def sample(self, trunk, n, generator=None):
+        """Draws (batch, n, len(TARGETS)), each through the head once (with its own dropout masks if those are on)."""
+        rows = trunk[:, None].expand(-1, n, -1).flatten(0, 1)
+        white = self.density.sample(self.head(rows), generator)
+        targets = torch.linalg.solve(self.target_matrix, white.T).T + self.target_mean
+        return targets.unflatten(0, (len(trunk), n))
+
+    @torch.no_grad()
+    def standardise(self, facts, targets, floor):
+        """Set the scalings of facts and targets from a sample of the prior.
+
+        ``floor`` (len(TARGETS),) is the spread below which differences of a target do not matter; it keeps the
+        whitening of nearly degenerate targets finite.
+        """
+        self.facts_mean.copy_(facts.mean(0))
+        self.facts_std.copy_(facts.std(0).clamp(min=1e-3))
+        self.target_mean.copy_(targets.mean(0))
+        covariance = torch.cov(targets.T.double()) + torch.diag(floor.double() ** 2)
+        values, vectors = torch.linalg.eigh(covariance)
+        self.target_matrix.copy_((vectors / values.sqrt()).T)

@@ -1,0 +1,336 @@
+"""The network frame: every galaxy turned, scaled and centred alike, so that one network serves all.
+
+An observation of any size enters as a batch of `Cubes`. Its moments give a first centre, systemic velocity, extent, line
+width and position angle; the cube is resampled to a fixed number of pixels and channels in those units. A disc is
+symmetric under two mirrors (minor axis; major axis together with velocity), so one Gauss-Newton step of the frame
+against its own mirror average corrects centre, velocity and angle, and the second frame is made from those. What is
+even under the mirrors goes to the encoder as a quarter cube, what is odd as numbers among the `facts`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
+
+__all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
+
+PIXELS, CHANNELS = 32, 24
+PLANES = CHANNELS // 2 + 3
+"""Planes of the encoder's input: half the channels (the mirror gives the others), moments 0 and 1, and the weight."""
+
+_EXTENT, _WIDTH = 3.2, 2.6  # half-sizes of the frame in rms radii and rms velocities, from a scan of the information lost
+
+FACTS = (
+    "beam_u", "beam_w", "beam_twist", "channel", "pixel", "snr", "noise", "asymmetry",
+    "corr_v", "corr_u", "corr_w", "axis_ratio", "band_low", "band_high", "line_width",
+    "shift_u", "shift_w", "shift_v", "shift_pa", "error_u", "error_w", "error_v", "error_pa",
+)  # fmt: skip
+"""Names of the facts, all free of scale. The ``shift`` ones are the last Gauss-Newton step, the ``error`` ones its logs."""
+
+ODD_FACTS = {
+    "minor": ("beam_twist", "shift_w", "shift_pa"),
+    "major": ("beam_twist", "shift_u", "shift_v", "shift_pa"),
+}
+"""Facts that change sign under the mirror of the minor axis, and of the major axis with velocity."""
+
+
+@dataclass
+class Cubes:
+    """A batch of cubes on regular grids, as the frame takes them.
+
+    Attributes
+    ----------
+    data : Tensor (batch, channel, y, x)
+        Brightness over ``rms``, 0 where not valid.
+    weight : Tensor (batch, y, x)
+        Inverse relative noise, 0 where a pixel is blank, 1 where all is as the median.
+    seed : Tensor (batch, channel, y, x) of bool, or None
+        Where the source was detected; None: all that stands out.
+    matrix : Tensor (batch, 2, 2)
+        Offsets (east, north) [arcsec] of one pixel along x and along y.
+    origin : Tensor (batch, 2)
+        Offsets (east, north) [arcsec] of the first pixel's centre.
+    edges : Tensor (batch, channel + 1)
+        [km/s], ascending.
+    beam : Tensor (batch, 3)
+        FWHM major, minor [arcsec], position angle [deg].
+    """
+
+    data: torch.Tensor
+    weight: torch.Tensor
+    seed: torch.Tensor | None
+    matrix: torch.Tensor
+    origin: torch.Tensor
+    edges: torch.Tensor
+    beam: torch.Tensor
+
+
+@dataclass
+class Frame:
+    """What the encoder sees, and the way back.
+
+    Attributes
+    ----------
+    image : Tensor (batch, PLANES, PIXELS / 2, PIXELS)
+        The quarter of the mirror-averaged frame and its moments; axes (plane, minor, major).
+    facts : Tensor (batch, len(FACTS))
+        What the encoder is told.
+    east, north, pa, vsys : Tensor (batch,)
+        Where the frame lies [arcsec, rad, km/s], the last Gauss-Newton step included.
+    extent, width : Tensor (batch,)
+        Half-size of the frame [arcsec] and its half-width in velocity [km/s].
+    flux : Tensor (batch,)
+        Flux in the frame [data unit km/s arcsec^2].
+    """
+
+    image: torch.Tensor
+    facts: torch.Tensor
+    east: torch.Tensor
+    north: torch.Tensor
+    pa: torch.Tensor
+    vsys: torch.Tensor
+    extent: torch.Tensor
+    width: torch.Tensor
+    flux: torch.Tensor
+
+
+def make_frame(cubes, steps=3):
+    """Put cubes into the network frame (`Frame`); ``steps`` Gauss-Newton steps, one resampling each."""
+    east, north, vsys, pa, extent, width, axis_ratio = _moment_guess(cubes)
+    pixel = torch.linalg.det(cubes.matrix).abs().sqrt()
+    channel = torch.diff(cubes.edges, dim=-1).mean(-1)
+    extent = torch.maximum(_EXTENT * extent, 2 * pixel)
+    width = _WIDTH * width + 0.5 * channel
+    for _ in range(steps):
+        frame, weight = _resample(cubes, east, north, pa, vsys, extent, width)
+        mean = _mirror_mean(frame)
+        step, error, noise, rest = _mirror_step(frame, mean, weight)
+        # A step of more than a quarter of the frame is noise, not a shift.
+        step = step.clamp(-0.25, 0.25)
+        sin, cos = torch.sin(pa), torch.cos(pa)
+        east = east + extent * (step[:, 0] * sin + step[:, 1] * cos)
+        north = north + extent * (step[:, 0] * cos - step[:, 1] * sin)
+        vsys = vsys + width * step[:, 2]
+        pa = pa + step[:, 3]
+    image = _quarter(mean, weight)
+    flux = mean.clamp(min=0).sum((1, 2, 3)) * (2 * extent / PIXELS) ** 2 * (2 * width / CHANNELS)
+
+    bright = mean > 3 * noise[:, None, None, None]
+    rest_bright = (rest**2 * bright).sum((1, 2, 3)) / bright.sum((1, 2, 3)).clamp(min=1)
+    asymmetry = 0.5 * torch.log((rest_bright + noise**2) / noise**2)
+    corr = _noise_correlation(rest, ~bright)
+    beam_u, beam_w, twist = _beam_in_frame(cubes.beam, pa, extent)
+    facts = {
+        "beam_u": torch.log(beam_u), "beam_w": torch.log(beam_w), "beam_twist": twist,
+        "channel": torch.log(channel / width), "pixel": torch.log(pixel / extent),
+        "snr": torch.log(mean.amax((1, 2, 3)).clamp(min=1e-3) / noise), "noise": torch.log(noise),
+        "asymmetry": asymmetry, "corr_v": corr[0], "corr_u": corr[1], "corr_w": corr[2], "axis_ratio": axis_ratio,
+        "band_low": ((vsys - cubes.edges[:, 0]) / width).clamp(0, 2),
+        "band_high": ((cubes.edges[:, -1] - vsys) / width).clamp(0, 2),
+        "line_width": torch.log(width / channel),
+    }  # fmt: skip
+    for k, axis in enumerate(("u", "w", "v", "pa")):
+        facts[f"shift_{axis}"] = torch.asinh(step[:, k] / 0.02)
+        facts[f"error_{axis}"] = torch.log(error[:, k])
+    facts = torch.stack([facts[name] for name in FACTS], 1)
+    return Frame(image, facts, east, north, pa, vsys, extent, width, flux)
+
+
+def _moment_guess(cubes):
+    """Centre, systemic velocity, position angle [rad], rms radius and velocity, and axis ratio from moments."""
+    data, matrix = cubes.data, cubes.matrix
+    pooled = avg_pool3d(data[:, None], 2, ceil_mode=True)[:, 0]
+    pooled, snr = _brightest_scale(pooled, cubes.beam, matrix)
+    _, nc, ny, nx = pooled.shape
+    y = 2 * torch.arange(ny, dtype=data.dtype, device=data.device)[:, None] + 0.5
+    x = 2 * torch.arange(nx, dtype=data.dtype, device=data.device) + 0.5
+    xi, eta = (
+        cubes.origin[:, k, None, None] + matrix[:, k, 0, None, None] * x + matrix[:, k, 1, None, None] * y
+        for k in (0, 1)
+    )
+    centres = 0.5 * (cubes.edges[:, 1:] + cubes.edges[:, :-1])
+    v = avg_pool2d(centres[:, None, None], (1, 2), ceil_mode=True)[:, 0, 0]
+    peak = snr.amax((1, 2, 3), keepdim=True)
+    mask = snr > torch.minimum(peak.new_tensor(4.5), 0.7 * peak)
+    allowed = torch.ones_like(mask)
+    if cubes.seed is not None:
+        allowed = avg_pool3d(cubes.seed[:, None].to(data.dtype), 2, ceil_mode=True)[:, 0] > 0
+        mask = mask & allowed
+        mask = mask | (allowed & (mask.sum((1, 2, 3), keepdim=True) == 0))
+    step_v = torch.diff(v, dim=-1).abs().mean(-1)
+    step_r = 2 * torch.linalg.det(matrix).abs().sqrt()
+    for iteration in range(4):
+        light = pooled.clamp(min=0) * mask
+        light = light / light.sum((1, 2, 3), keepdim=True).clamp(min=1e-12)
+        image, spectrum = light.sum(1), light.sum((2, 3))
+        east, north = (image * xi).sum((1, 2)), (image * eta).sum((1, 2))
+        vsys = (spectrum * v).sum(1)
+        dx, dy = xi - east[:, None, None], eta - north[:, None, None]
+        dv = v - vsys[:, None]
+        xx, yy, xy = ((image * a * b).sum((1, 2)) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+        root = torch.sqrt((0.5 * (xx - yy)) ** 2 + xy**2)
+        major, minor = 0.5 * (xx + yy) + root, (0.5 * (xx + yy) - root).clamp(min=0)
+        extent = torch.sqrt(major + (0.3 * step_r) ** 2)
+        width = torch.sqrt((spectrum * dv**2).sum(1) + (0.3 * step_v) ** 2)
+        if iteration < 3:
+            near = dx**2 + dy**2 < (3.5 * extent + step_r)[:, None, None] ** 2
+            within = dv.abs() < (3.2 * width + step_v)[:, None]
+            mask = (snr > 3) & near[:, None] & within[:, :, None, None] & allowed
+            # A source too faint for its own window keeps its brightest voxels.
+            mask = mask | ((snr >= peak) & allowed)
+    gradient = (light * dv[:, :, None, None]).sum(1)
+    pa = torch.atan2((gradient * dx).sum((1, 2)), (gradient * dy).sum((1, 2)))
+    axis_ratio = torch.sqrt((minor + (0.1 * step_r) ** 2) / (major + (0.1 * step_r) ** 2))
+    return east, north, vsys, pa, extent, width, axis_ratio
+
+
+def _brightest_scale(pooled, beam, matrix):
+    """Smoothed cube and its signal to noise at the scale, the beam or three times it, at which the source stands out."""
+    pixel = 2 * torch.linalg.det(matrix).abs().sqrt()
+    sigma = torch.sqrt(beam[:, 0] * beam[:, 1]) / 2.355 / pixel
+    best = None
+    for scale in (1, 3):
+        smooth = _smooth(pooled, scale * sigma, channels=scale > 1)
+        negative = smooth.clamp(max=0)
+        noise = torch.sqrt((negative**2).sum((1, 2, 3)) / (negative < 0).sum((1, 2, 3)).clamp(min=1)).clamp(min=1e-6)
+        snr = smooth / noise[:, None, None, None]
+        if best is None:
+            best = smooth, snr
+        else:
+            better = (snr.amax((1, 2, 3)) > 1.3 * best[1].amax((1, 2, 3)))[:, None, None, None]
+            best = torch.where(better, smooth, best[0]), torch.where(better, snr, best[1])
+    return best
+
+
+def _smooth(pooled, sigma, channels):
+    """Smooth (batch, channel, y, x) by round Gaussians of ``sigma`` (batch,) pixels, and over three channels."""
+    out = pooled
+    for n, axis in ((pooled.shape[2], "y"), (pooled.shape[3], "x")):
+        i = torch.arange(n, dtype=pooled.dtype, device=pooled.device)
+        kernel = torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None].clamp(min=0.2)) ** 2)
+        kernel = (kernel / kernel.sum(-1, keepdim=True))[:, None]
+        out = kernel @ out if axis == "y" else out @ kernel.transpose(-1, -2)
+    if channels:
+        out = (out + out.roll(1, 1) + out.roll(-1, 1)) / 3
+    return out
+
+
+def _resample(cubes, east, north, pa, vsys, extent, width):
+    """Frame (batch, CHANNELS, PIXELS, PIXELS; axes velocity, minor, major) and its weight (batch, PIXELS, PIXELS)."""
+    data = cubes.data
+    batch, nc, ny, nx = data.shape
+    # Channels: the average over a frame channel, from overlaps with the true edges; beyond the band there is nothing.
+    steps = torch.linspace(-1, 1, CHANNELS + 1, dtype=data.dtype, device=data.device)
+    edges = vsys[:, None] + width[:, None] * steps
+    low = torch.maximum(edges[:, :-1, None], cubes.edges[:, None, :-1])
+    high = torch.minimum(edges[:, 1:, None], cubes.edges[:, None, 1:])
+    overlap = (high - low).clamp(min=0) / torch.diff(edges, dim=-1)[:, :, None]
+    data = (overlap @ data.flatten(2)).unflatten(2, (ny, nx))
+    fine = (torch.arange(2 * PIXELS, dtype=data.dtype, device=data.device) + 0.5) / PIXELS - 1
+    u = fine[None, None, :] * extent[:, None, None]
+    w = fine[None, :, None] * extent[:, None, None]
+    sin, cos = torch.sin(pa)[:, None, None], torch.cos(pa)[:, None, None]
+    dx = east[:, None, None] + u * sin + w * cos - cubes.origin[:, 0, None, None]
+    dy = north[:, None, None] + u * cos - w * sin - cubes.origin[:, 1, None, None]
+    inverse = torch.linalg.inv(cubes.matrix)[:, :, :, None, None]
+    x = inverse[:, 0, 0] * dx + inverse[:, 0, 1] * dy
+    y = inverse[:, 1, 0] * dx + inverse[:, 1, 1] * dy
+    points = torch.stack([(2 * x + 1) / nx - 1, (2 * y + 1) / ny - 1], -1)
+    planes = torch.cat([data, cubes.weight[:, None]], 1)
+    planes = avg_pool2d(grid_sample(planes, points, align_corners=False, padding_mode="zeros"), 2)
+    return planes[:, :-1], planes[:, -1]
+
+
+def _mirror_mean(frame):
+    """Mean of the frame and its images under the disc's two mirrors; the major-axis mirror also turns velocity round."""
+    half = 0.5 * (frame + frame.flip(2))
+    return 0.5 * (half + half.flip(1, 3))
+
+
+def _mirror_step(frame, mean, weight):
+    """One Gauss-Newton step of the frame against its mirror average.
+
+    Returns
+    -------
+    step, error : Tensor (batch, 4)
+        Shifts along the major axis, minor axis and velocity (in half-sizes of the frame) and rotation [rad] that
+        bring the frame onto its mirrors, and their formal errors.
+    noise : Tensor (batch,)
+        rms of the frame's odd part, where it is faint.
+    rest : Tensor like frame
+        The odd part that the step leaves.
+    """
+    # Noise in the templates would shrink the step (by half at S/N 10): they are smoothed, and kept to the emission.
+    smooth = _over_neighbours(mean, torch.add) / 27
+    dark = (smooth.clamp(max=0) ** 2).sum((1, 2, 3)) / (smooth < 0).sum((1, 2, 3)).clamp(min=1)
+    least = torch.maximum(2.5 * torch.sqrt(dark), 0.02 * smooth.amax((1, 2, 3)))
+    emission = (smooth > least[:, None, None, None]).to(frame.dtype)
+    emission = _over_neighbours(emission, torch.maximum)
+    d_u = 0.5 * PIXELS * 0.5 * (smooth.roll(-1, 3) - smooth.roll(1, 3))
+    d_w = 0.5 * PIXELS * 0.5 * (smooth.roll(-1, 2) - smooth.roll(1, 2))
+    d_v = 0.5 * CHANNELS * 0.5 * (smooth.roll(-1, 1) - smooth.roll(1, 1))
+    at = (torch.arange(PIXELS, dtype=frame.dtype, device=frame.device) + 0.5) / (0.5 * PIXELS) - 1
+    # The position angle grows from the minor axis' negative side: u = xi sin + eta cos, w = xi cos - eta sin.
+    d_pa = d_u * at[:, None] - d_w * at
+    odd = frame - mean
+    # Derivatives roll around the edges, where there is nothing; the minor axis blank, the step is not to be trusted.
+    valid = (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
+    odd = odd * valid[:, None]
+    faint = mean.abs() < mean.amax((1, 2, 3), keepdim=True) * 0.1
+    faint = faint & valid[:, None]
+    variance = (odd**2 * faint).sum((1, 2, 3)) / faint.sum((1, 2, 3)).clamp(min=1)
+    # The mirror average takes a quarter of the variance with it.
+    noise = torch.sqrt(variance / 0.75).clamp(min=1e-4)
+    templates = torch.stack([-d_u, -d_w, -d_v, d_pa], 1)
+    templates = (templates * (valid[:, None] * emission)[:, None]).flatten(2)
+    normal = templates @ templates.transpose(1, 2)
+    ridge = 1e-3 * torch.diagonal(normal, dim1=1, dim2=2).mean(-1) + 1e-9
+    normal = normal + ridge[:, None, None] * torch.eye(4, dtype=frame.dtype, device=frame.device)
+    right = (templates @ odd.flatten(1)[:, :, None])[..., 0]
+    step = torch.linalg.solve(normal, right)
+    covariance = torch.linalg.inv(normal)
+    error = torch.sqrt(torch.diagonal(covariance, dim1=1, dim2=2).clamp(min=1e-16)) * noise[:, None]
+    rest = odd - (step[:, None] @ templates)[:, 0].view_as(odd)
+    return step, error, noise, rest
+
+
+def _over_neighbours(cube, operation):
+    """Reduce each voxel with its 26 neighbours, an axis at a time: several times faster than torch's 3-D pooling."""
+    for axis in (1, 2, 3):
+        cube = operation(operation(cube, cube.roll(1, axis)), cube.roll(-1, axis))
+    return cube
+
+
+def _noise_correlation(rest, faint):
+    """Correlation of neighbours in velocity, along and across the major axis, over faint voxels: three (batch,)."""
+    noise = rest * faint
+    power = (noise**2).sum((1, 2, 3)).clamp(min=1e-12)
+    return [(noise * noise.roll(1, axis)).sum((1, 2, 3)) / power for axis in (1, 3, 2)]
+
+
+def _beam_in_frame(beam, pa, extent):
+    """FWHM along the frame's axes over its half-size, and the correlation of the two."""
+    angle = torch.deg2rad(beam[:, 2]) - pa
+    major, minor = beam[:, 0] / extent, beam[:, 1] / extent
+    uu = (major * torch.cos(angle)) ** 2 + (minor * torch.sin(angle)) ** 2
+    ww = (major * torch.sin(angle)) ** 2 + (minor * torch.cos(angle)) ** 2
+    uw = (major**2 - minor**2) * torch.sin(angle) * torch.cos(angle)
+    return torch.sqrt(uu), torch.sqrt(ww), uw / torch.sqrt(uu * ww)
+
+
+def _quarter(mean, weight):
+    """The encoder's image: asinh of the upper half of minor axis and velocity, moments 0 and 1, mirrored weight."""
+    quarter = mean[:, CHANNELS // 2 :, PIXELS // 2 :]
+    full = mean[:, :, PIXELS // 2 :]
+    v = (torch.arange(CHANNELS, dtype=mean.dtype, device=mean.device) + 0.5) / (0.5 * CHANNELS) - 1
+    moment0 = full.sum(1)
+    noise = math.sqrt(CHANNELS)
+    positive = full.clamp(min=0)
+    positive = torch.where(full > 1.0, positive, 0.0)
+    moment1 = (positive * v[:, None, None]).sum(1) / (positive.sum(1) + 1.0)
+    weight = 0.5 * (weight + weight.flip(1))[:, PIXELS // 2 :]
+    weight = 0.5 * (weight + weight.flip(2))
+    return torch.cat(
+        [torch.asinh(quarter), torch.asinh(moment0 / noise)[:, None], moment1[:, None], weight[:, None]], 1
+    )

@@ -1,0 +1,1 @@
+"""Training: simulations, objectives, the loop."""

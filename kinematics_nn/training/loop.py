@@ -1,0 +1,161 @@
+"""The training loop: one for every objective, with checkpoints from which it goes on as if it had never stopped."""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..network.encoder import KinematicEncoder
+from .objectives import simulated_posterior, target_floor
+
+__all__ = ["Settings", "Trainer"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyperparameters of a training.
+
+    Attributes
+    ----------
+    samples : galaxies seen in all, each time in another mirror.
+    batch : galaxies a step.
+    rate : peak learning rate (AdamW, cosine to zero after a short warm-up).
+    decay : weight decay.
+    average : decay a step of the exponential average of the weights, which is what is kept.
+    dropout : rate of the Monte-Carlo dropout.
+    seed : of the initial weights, the order of galaxies, and the mirrors.
+    """
+
+    samples: int = 1_000_000
+    batch: int = 64
+    rate: float = 1.5e-3
+    decay: float = 1e-4
+    average: float = 0.999
+    dropout: float = 0.05
+    seed: int = 0
+
+
+class Trainer:
+    """Trains a `~kinematics_nn.network.encoder.KinematicEncoder`.
+
+    Parameters
+    ----------
+    settings : Settings
+    data : dict of Tensor
+        ``image``, ``facts``, ``targets`` of all galaxies; `add` appends more while training runs.
+    objective : callable
+        ``objective(encoder, batch, generator) -> loss``.
+    device : optional
+    """
+
+    def __init__(self, settings, data, objective=simulated_posterior, device="cpu"):
+        self.settings, self.objective, self.device = settings, objective, torch.device(device)
+        self.generator = torch.Generator(device=self.device).manual_seed(settings.seed)
+        self.shuffle = torch.Generator().manual_seed(settings.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            self.encoder = KinematicEncoder(dropout=settings.dropout).to(self.device)
+        self.data = data
+        self.encoder.standardise(data["facts"], data["targets"], target_floor())
+        self.average = AveragedModel(
+            self.encoder, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+        )
+        self.optimiser = torch.optim.AdamW(self.encoder.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        self.step, self.seconds, self.curve = 0, 0.0, []
+        self._order = torch.empty(0, dtype=torch.long)
+
+    @property
+    def steps(self):
+        """Steps of the whole training."""
+        return self.settings.samples // self.settings.batch
+
+    def add(self, data):
+        """Append galaxies; they are drawn from the next pass on."""
+        self.data = {k: torch.cat([v, data[k]]) for k, v in self.data.items()}
+
+    def run(self, steps=None, progress=None):
+        """Train for ``steps`` (default: to the end); ``progress(step, loss)`` is called after each. Returns the mean loss."""
+        stop = self.steps if steps is None else min(self.steps, self.step + steps)
+        total, count, began = 0.0, 0, time.perf_counter()
+        self.encoder.train()
+        while self.step < stop:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.rate * _schedule(self.step, self.steps)
+            loss = self.objective(self.encoder, self._batch(), self.generator)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
+            self.optimiser.step()
+            self.average.update_parameters(self.encoder)
+            self.step += 1
+            total, count = total + float(loss.detach()), count + 1
+            if progress:
+                progress(self.step, total / count)
+        self.seconds += time.perf_counter() - began
+        mean = total / max(count, 1)
+        if count:
+            self.curve.append({"step": self.step, "loss": mean, "seconds": self.seconds, "galaxies": self._size})
+        return mean
+
+    @property
+    def _size(self):
+        return len(self.data["facts"])
+
+    def _batch(self):
+        if len(self._order) < self.settings.batch:
+            self._order = torch.randperm(self._size, generator=self.shuffle)
+        index, self._order = self._order[: self.settings.batch], self._order[self.settings.batch :]
+        return {k: v[index].to(self.device) for k, v in self.data.items()}
+
+    @torch.no_grad()
+    def validate(self, data, batch=512):
+        """Mean loss of the averaged weights over held-out galaxies, dropout off."""
+        encoder = self.average.module.eval()
+        generator = torch.Generator(device=self.device).manual_seed(0)
+        losses = []
+        for i in range(0, len(data["facts"]), batch):
+            part = {k: v[i : i + batch].to(self.device) for k, v in data.items()}
+            losses.append(float(self.objective(encoder, part, generator)) * len(part["facts"]))
+        return sum(losses) / len(data["facts"])
+
+    def save(self, path):
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "settings": json.dumps(asdict(self.settings)),
+            "encoder": self.encoder.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generators": (self.generator.get_state(), self.shuffle.get_state()),
+            "order": self._order,
+            "progress": {"step": self.step, "seconds": self.seconds, "curve": self.curve},
+        }
+        temporary = Path(path).with_suffix(".part")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path):
+        """Go on from a checkpoint; nothing in the file is executed."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if json.loads(state["settings"]) != asdict(self.settings):
+            raise ValueError(
+                f"{path} was made with the settings {state['settings']}, this run has {asdict(self.settings)}: "
+                "give the same ones to resume, or another checkpoint file to start anew"
+            )
+        self.encoder.load_state_dict(state["encoder"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generators"][0].cpu())
+        self.shuffle.set_state(state["generators"][1].cpu())
+        self._order = state["order"]
+        self.step, self.seconds, self.curve = (state["progress"][k] for k in ("step", "seconds", "curve"))
+
+
+def _schedule(step, steps):
+    """Learning rate over its peak: a linear warm-up over 2 % of the training, then a cosine to zero."""
+    warm = max(1, steps // 50)
+    return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

@@ -1,0 +1,62 @@
+"""A store of simulated frames on disk: made once by a pool of processes, used by many epochs and many networks."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..network.frame import make_frame
+from ..network.targets import encode_targets
+from .simulations import Simulator
+
+__all__ = ["SHARD", "load_shards", "make_shard", "simulate_shards"]
+
+SHARD = 4096
+"""Galaxies in a shard."""
+
+_BATCH = 16
+
+
+def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
+    """Simulate shard ``index`` of the store with ``seed``, and write it (whole or not at all).
+
+    A shard is a safetensors file of ``image`` (galaxy, plane, minor, major; float16), ``facts`` and ``targets``; it
+    depends on seed, index and ranges alone.
+    """
+    torch.set_num_threads(1)
+    simulator = Simulator(np.random.SeedSequence([seed, index]), ranges)
+    parts = []
+    with torch.no_grad():
+        for _ in range(galaxies // _BATCH):
+            cubes, disc = simulator(_BATCH)
+            frame = make_frame(cubes)
+            parts.append((frame.image.half(), frame.facts, encode_targets(disc, frame)))
+    image, facts, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+    good = torch.isfinite(facts).all(1) & torch.isfinite(targets).all(1) & torch.isfinite(image).flatten(1).all(1)
+    tensors = {"image": image[good], "facts": facts[good], "targets": targets[good]}
+    temporary = Path(path).with_suffix(f".{os.getpid()}.part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    os.replace(temporary, path)
+    return int(good.sum())
+
+
+def simulate_shards(folder, count, seed=0, workers=1, ranges=None):
+    """Fill ``folder`` up to ``count`` shards; those already there are kept. Yields each path as it is finished."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {folder / f"shard{index:05d}.safetensors": index for index in range(count)}
+    missing = {path: index for path, index in wanted.items() if not path.exists()}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(make_shard, path, seed, index, ranges): path for path, index in missing.items()}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+
+
+def load_shards(folder, known=()):
+    """Tensors of the shards in ``folder`` that are not in ``known``: dict of path -> dict of tensors."""
+    return {path: load_file(path) for path in sorted(Path(folder).glob("shard*.safetensors")) if path not in known}
