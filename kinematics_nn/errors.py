@@ -14,6 +14,7 @@ __all__ = [
     "MissingVelocity",
     "NoEmission",
     "NoiseWarning",
+    "SeveralSourcesWarning",
     "StokesCube",
     "TooFewChannels",
     "TooLarge",
@@ -104,3 +105,7 @@ class KinematicsWarning(AstropyUserWarning):
 
 class NoiseWarning(KinematicsWarning):
     """The noise could not be measured the good way; a fallback was taken."""
+
+
+class SeveralSourcesWarning(KinematicsWarning):
+    """Sources of comparable flux were found, and one was chosen."""

@@ -1,6 +1,7 @@
 """From a spectral cube to an Observation: what is read, refused, detected and cut."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ from astropy import units as u
 from spectral_cube import SpectralCube, StokesSpectralCube
 from spectral_cube.spectral_cube import BaseSpectralCube
 
-from kinematics_nn.errors import BlankCube, NoEmission, StokesCube, TooFewChannels, TooLarge, WrongMask, WrongUnit
+from kinematics_nn.errors import (
+    BlankCube,
+    NoEmission,
+    SeveralSourcesWarning,
+    StokesCube,
+    TooFewChannels,
+    TooLarge,
+    WrongMask,
+    WrongUnit,
+)
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
 from kinematics_nn.observation.grid import pixel_scales, region_mask, sky_grid
 from kinematics_nn.observation.mask import find_sources, robust_level
@@ -23,6 +33,9 @@ LEAST_CHANNELS = 4
 
 # Data, masks, noise and the smoothed copies of the detection, at their peak.
 BYTES_PER_VOXEL = 40
+
+# Another source with this share of the flux may be the other half of a galaxy, and the user is asked.
+COMPARABLE = 0.3
 
 # Beams around the emission that the crop keeps.
 MARGIN_BEAMS = 2.0
@@ -42,7 +55,7 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         flux in arcsec2 km/s.
     region : region, list of regions, str or path, optional
         Anything from `regions`, in pixels or on the sky, or the path of a DS9 or CRTF file. Voxels outside are not
-        valid, and the source is chosen by its flux inside.
+        valid, and all emission inside is one source. Without it, the source with the most flux is taken.
     mask : array of bool or spectral_cube mask, optional
         True where the data may be used: of the cube's shape, of its (y, x), or a mask that spectral-cube applies.
     rest_value : `~astropy.units.Quantity` or str, optional
@@ -58,6 +71,13 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     Returns
     -------
     Observation
+
+    Warns
+    -----
+    SeveralSourcesWarning
+        If another source has a comparable flux.
+    NoiseWarning
+        If too few voxels are free of emission to measure the noise well.
 
     Raises
     ------
@@ -111,6 +131,9 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         )
 
     labels, rms_array, note = _detect(data, finite, fwhm, given_rms)
+    if region is not None:
+        # Whoever draws a region says that what it holds is the galaxy, in however many pieces.
+        labels = (labels > 0).astype(np.int32)
     emission, n_sources = _choose(labels, data, valid, rms_array)
     _check_line(emission, data)
     valid &= (labels == 0) | emission
@@ -276,7 +299,15 @@ def _choose(labels, data, valid, rms):
             "a peak of 5 times the noise, smoothed by the beam and three channels",
             "fit(region=...) or fit(rms=...) if you know better, cube.spectral_slab(...) to leave out bad channels",
         )
-    return found == np.argmax(flux), int(np.count_nonzero(flux > 0))
+    ranked = np.sort(flux[flux > 0])[::-1]
+    if len(ranked) > 1 and ranked[1] > COMPARABLE * ranked[0]:
+        warnings.warn(
+            f"{len(ranked)} sources, the second with {ranked[1] / ranked[0]:.0%} of the flux of the first: "
+            "the first is taken. Give region= around the other, or around all that is one galaxy.",
+            SeveralSourcesWarning,
+            stacklevel=3,
+        )
+    return found == np.argmax(flux), len(ranked)
 
 
 def _check_line(emission, data):

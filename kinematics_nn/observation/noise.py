@@ -23,9 +23,9 @@ MAD_ERROR = 1.17
 # Where the noise varies over the field by less than this, a map of it adds more scatter than it takes away.
 LEAST_VARIATION = 0.03
 
-# FWHM, in beams, of the window over which the noise is averaged in the field: 30 beams in it, so each channel
-# gives 30 samples and forty channels the level to 3 %.
-FIELD_WINDOW = 4.0
+# FWHM, in beams, of the window over which the noise is averaged in the field. Twelve beams are in it, so that twenty
+# channels give the level to 5 %; a wider one flattens the edge of a primary beam (4 beams: by 10 %).
+FIELD_WINDOW = 2.5
 
 
 def measure_noise(data, finite, free, fwhm):
