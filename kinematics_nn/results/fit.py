@@ -122,13 +122,10 @@ class KinematicFit:
     @property
     def rotation_curve(self):
         """The rotation curve of the best sample: an `astropy.modeling` model with units."""
-        from kinematics_nn.models import model_class
+        from kinematics_nn.models import model_with_units
 
-        best = self.best_values
-        parameters = {
-            p.name: best[column] * u.Unit(p.unit) for column, p in self._slot_columns("rotation_curve").items()
-        }
-        return model_class(self.forms.rotation_curve)(**parameters)
+        best, columns = self.best_values, self._slot_columns("rotation_curve")
+        return model_with_units(self.forms.rotation_curve, **{p.name: best[column] for column, p in columns.items()})
 
     def rotation_curve_samples(self, radii, n=None):
         """

@@ -170,7 +170,7 @@ def _draw_maps(fig, grid, fit, model):
             if column:
                 bar = fig.colorbar(drawn, cax=fig.add_subplot(grid[row, (2, 5)[column - 1]]))
                 bar.set_label(label if column == 1 else "Data $-$ model", fontsize=7.5)
-                bar.ax.yaxis.set_label_coords(5.6, 0.5)
+                bar.ax.yaxis.set_label_coords(5.2, 0.5)
                 bar.ax.tick_params(length=2)
     _frame_maps(axes, fit, wcs, mask)
 

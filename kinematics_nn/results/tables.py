@@ -9,7 +9,7 @@ from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 from astropy.table import Column, MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
-from kinematics_nn.errors import FormError
+from kinematics_nn.errors import FormError, KinematicsError
 
 from .files import whole_file
 
@@ -22,6 +22,7 @@ __all__ = [
     "read_table",
     "statistics",
     "summary_row",
+    "table_format",
     "unwrap",
     "write_table",
 ]
@@ -270,7 +271,7 @@ def write_table(table, path, overwrite=False):
     overwrite : bool, optional
         Whether a file that is there may be replaced.
     """
-    kind = _format(path)
+    kind = table_format(path)
     with whole_file(path, overwrite) as partial:
         if kind == "votable":
             _write_votable(table, partial)
@@ -297,7 +298,7 @@ def read_table(path):
     -------
     `~astropy.table.QTable`
     """
-    kind = _format(path)
+    kind = table_format(path)
     if kind == "votable":
         table = _read_votable(path)
     elif kind == "ecsv":
@@ -311,7 +312,8 @@ def read_table(path):
     return table
 
 
-def _format(path):
+def table_format(path):
+    """The format that the ending of a path names, "ecsv", "fits" or "votable", or a `KinematicsError`."""
     name = Path(path).name.lower()
     for kind, suffixes in {
         "ecsv": (".ecsv",),
@@ -320,7 +322,7 @@ def _format(path):
     }.items():
         if name.endswith(suffixes):
             return kind
-    raise ValueError(f"{path} names no table format: end it in .ecsv, .fits or .vot")
+    raise KinematicsError(f"{path} names no format of tables", "an ending .ecsv, .fits or .vot")
 
 
 def _text_columns(table):

@@ -1,0 +1,379 @@
+"""The command line, ``kinematics-nn``: the same doors as in Python, with units in text."""
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import astropy.units as u
+
+from .errors import KinematicsError
+from .quantities import parse_quantity, parse_range
+
+__all__ = ["main"]
+
+_KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
+_KM_S = u.km / u.s
+
+
+def main(argv=None):
+    """
+    Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments, by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 where the input cannot be used (said in one line on stderr).
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(argv).parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_args, **_kwargs: _say(f"warning: {_one_line(message)}")
+        try:
+            args.run(args)
+        except BrokenPipeError:
+            # Whoever read our output (head, less) has gone; stdout's own flush at exit must not fail on it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (KinematicsError, OSError) as error:
+            _say(f"error: {_one_line(error)}")
+            return 2
+    return 0
+
+
+def fit(args):
+    """Fit a cube and write what is asked for."""
+    from .fitting import fit as fit_cube
+    from .results.files import check_writable
+    from .results.tables import table_format
+
+    # Before the work, not after: whatever would stop the writing.
+    for path in (args.output, args.samples, args.plot, args.corner):
+        if path is not None:
+            check_writable(path, args.overwrite)
+    for path in (args.output, args.samples):
+        if path is not None:
+            table_format(path)
+    _check_pictures(args.plot, args.corner)
+    options = _given(args, *_KINDS, "method", "n_samples", "seed", "device", "region", "velocity_convention")
+    options |= _quantities(args, thickness=u.arcsec, distance=u.Mpc, rms=None, rest_value=None)
+    if args.beam:
+        options["beam"] = _beam(args.beam)
+    cube = _slab(_read(args.cube), args)
+    result = _timed_fit(fit_cube, cube, args.cube, options)
+    print(result)
+    _write(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
+
+
+def simulate(args):
+    """Write the cube of a disc."""
+    from .results.files import check_writable
+    from .simulation import simulate as simulate_cube
+
+    check_writable(args.cube, args.overwrite)
+    options = _given(args, "seed")
+    options |= _quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
+    options |= _quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
+    if args.shape:
+        options["shape"] = tuple(args.shape)
+    if args.offset:
+        options["offset"] = u.Quantity([parse_quantity(text, u.arcsec, name="--offset") for text in args.offset])
+    if args.beam:
+        options["beam"] = _beam(args.beam)
+    if args.like:
+        options["like"] = _read(args.like)
+    for kind in ("rotation_curve", "surface_brightness"):
+        if getattr(args, kind):
+            options[kind] = _model(kind, getattr(args, kind))
+    _write_cube(simulate_cube(**options), args.cube, args.overwrite)
+
+
+def demo(args):
+    """Simulate a galaxy with noise, fit it, show the truth beside the posterior."""
+    from .demo import comparison, simulate_galaxy
+    from .fitting import fit as fit_cube
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _say("simulating a galaxy")
+    cube, truth = simulate_galaxy(args.seed)
+    _write_cube(cube, folder / "demo.fits", overwrite=True)
+    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **_given(args, "device")})
+    print(comparison(result, truth))
+    names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
+    _write(result, *(folder / name for name in names), overwrite=True)
+
+
+def info(args):
+    """Print version, weights, default priors and devices."""
+    import torch
+
+    from . import __version__
+    from .forms import get_form
+    from .network import weights_info
+
+    print(f"kinematics_nn {__version__}")
+    print("\nweights")
+    _print_nested(weights_info())
+    print("\npriors of the default forms (all forms: kinematics-nn forms)")
+    for kind, name in zip(_KINDS, ("arctan", "exponential", "constant"), strict=True):
+        for parameter in get_form(name, kind).parameters:
+            print(f"  {parameter.name:<20} {parameter.unit:<8} {_prior(parameter.prior)}")
+    print(f"\ndevices\n  cpu ({torch.get_num_threads()} threads)")
+    for index in range(torch.cuda.device_count()):
+        print(f"  cuda:{index} ({torch.cuda.get_device_name(index)})")
+    if torch.backends.mps.is_available():
+        print("  mps")
+
+
+def forms(args):
+    """List the functional forms and who brought them."""
+    from .forms import list_forms
+
+    last = None
+    for known in list_forms():
+        if known.kind != last:
+            print(("" if last is None else "\n") + known.kind)
+        last = known.kind
+        print(f"  {known.name:<22} {known.provider}")
+        for p in known.form.parameters:
+            default = f"{p.default:g} {p.unit}".strip()
+            print(f"      {p.name:<18} {default:<12} {p.description}; {_prior(p.prior)}")
+
+
+def _parser(argv):
+    parser = argparse.ArgumentParser(
+        prog="kinematics-nn",
+        description="Disc kinematics of galaxies from spectral-line datacubes, with posteriors.",
+        epilog="Quantities are text with a unit, such as '90 arcsec'; quote them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _fit_arguments(commands.add_parser("fit", help="fit a cube", description=fit.__doc__))
+    _simulate_arguments(commands.add_parser("simulate", help="write a mock cube", description=simulate.__doc__))
+
+    sub = commands.add_parser("demo", help="simulate a galaxy, fit it, compare", description=demo.__doc__)
+    sub.add_argument(
+        "--output-dir", default="kinematics_nn_demo", help="folder; the demo's own files in it are replaced"
+    )
+    sub.add_argument("--seed", type=int, default=1, help="of noise and realisations")
+    sub.add_argument("--device", help="of torch, such as cpu or cuda")
+    sub.set_defaults(run=demo)
+
+    commands.add_parser("info", help="version, weights, priors, devices").set_defaults(run=info)
+    commands.add_parser("forms", help="functional forms and their parameters").set_defaults(run=forms)
+
+    sub = commands.add_parser("train", help="train a network")
+    if argv[:1] == ["train"]:
+        # Only who trains pays for the import of torch.
+        from .training import cli as training
+
+        training.add_arguments(sub)
+        sub.set_defaults(run=training.run)
+    return parser
+
+
+def _fit_arguments(sub):
+    sub.set_defaults(run=fit)
+    sub.add_argument("cube", metavar="CUBE", help="path of a cube, or a name of kinematics_nn.datasets")
+    sub.add_argument("--output", metavar="TABLE", help="summary: .ecsv, .fits or .vot")
+    sub.add_argument("--samples", metavar="TABLE", help="samples: .ecsv, .fits or .vot")
+    sub.add_argument(
+        "--plot", metavar="PICTURE", help="maps, position-velocity slice, rotation curve: .png, .pdf, .svg"
+    )
+    sub.add_argument("--corner", metavar="PICTURE", help="joint posterior: .png, .pdf, .svg")
+    sub.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    sub.add_argument("--region", metavar="FILE", help="DS9 or CRTF file of the galaxy")
+    sub.add_argument(
+        "--slab", metavar="'VMIN:VMAX km/s'", help="channels to use (as --slab='-100:300 km/s' if negative)"
+    )
+    _beam_argument(sub)
+    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; measured by default")
+    sub.add_argument("--rest-value", metavar="QUANTITY", help="rest frequency or wavelength, where the header has none")
+    sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
+    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
+    sub.add_argument("--thickness", metavar="QUANTITY", help="hold the scale height, such as '0 arcsec'")
+    for kind in _KINDS:
+        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
+    sub.add_argument("--method", help="network or refined")
+    sub.add_argument("--n-samples", type=int, metavar="N", help="realisations")
+    sub.add_argument("--seed", type=int)
+    sub.add_argument("--device", help="of torch, such as cpu or cuda")
+
+
+def _simulate_arguments(sub):
+    sub.set_defaults(run=simulate)
+    sub.add_argument("cube", metavar="OUT.fits")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    sub.add_argument("--like", metavar="CUBE", help="take grid, beam and unit from this cube")
+    sub.add_argument("--shape", type=int, nargs=3, metavar=("CHANNEL", "Y", "X"))
+    _beam_argument(sub)
+    sub.add_argument("--offset", nargs=2, metavar=("EAST", "NORTH"), help="of the centre from the reference position")
+    for name in (
+        "pixel-scale",
+        "channel-width",
+        "inclination",
+        "pa",
+        "vsys",
+        "flux",
+        "velocity-dispersion",
+        "thickness",
+    ):
+        sub.add_argument(f"--{name}", metavar="QUANTITY")
+    for kind in ("rotation-curve", "surface-brightness"):
+        help_ = "a form, and what differs from its defaults, such as arctan 'vmax=200 km/s'"
+        sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
+    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
+    sub.add_argument("--seed", type=int, help="of the noise")
+
+
+def _beam_argument(sub):
+    sub.add_argument("--beam", nargs="+", metavar="QUANTITY", help="FWHM; or major, minor and position angle")
+
+
+def _given(args, *names):
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _quantities(args, **units):
+    return {
+        name: parse_quantity(text, units[name], name=f"--{name.replace('_', '-')}")
+        for name, text in _given(args, *units).items()
+    }
+
+
+def _beam(texts):
+    from radio_beam import Beam
+
+    if len(texts) not in (1, 3):
+        raise KinematicsError(f"--beam has {len(texts)} values", "one FWHM, or major, minor and position angle")
+    units = (u.arcsec, u.arcsec, u.deg)
+    return Beam(*(parse_quantity(text, unit, name="--beam") for text, unit in zip(texts, units, strict=False)))
+
+
+def _model(kind, words):
+    """An astropy model from a form's name and ``name=quantity`` words."""
+    from .forms import get_form
+    from .models import model_class
+
+    form = get_form(words[0], kind)
+    values = {p.name: p.default * u.Unit(p.unit) for p in form.parameters}
+    for word in words[1:]:
+        name, equals, text = word.partition("=")
+        if not equals or name not in values:
+            raise KinematicsError(f"{word!r} after {form.name}", f"NAME=QUANTITY, with NAME among {', '.join(values)}")
+        values[name] = parse_quantity(text, values[name].unit, name=name)
+    return model_class(form)(**values)
+
+
+def _read(name):
+    from astropy.io.fits.verify import VerifyWarning
+    from astropy.wcs import FITSFixedWarning
+    from spectral_cube import SpectralCube
+    from spectral_cube.io.fits import FITSReadError
+    from spectral_cube.utils import StokesWarning
+
+    from . import datasets
+
+    path = Path(name)
+    if not path.exists():
+        if name not in datasets.names():
+            raise KinematicsError(f"no file and no data set {name}", f"a path, or one of {', '.join(datasets.names())}")
+        path = datasets.fetch(name)
+    with warnings.catch_warnings():
+        # What astropy mends in old headers is nothing to act on here.
+        for category in (FITSFixedWarning, StokesWarning, VerifyWarning):
+            warnings.simplefilter("ignore", category)
+        try:
+            return SpectralCube.read(str(path))
+        except (FITSReadError, TypeError, ValueError) as error:
+            raise KinematicsError(f"{path} does not read as a cube ({error})", "a spectral-line cube") from error
+
+
+def _slab(cube, args):
+    if args.slab is None:
+        return cube
+    low, high = parse_range(args.slab, _KM_S, name="--slab")
+    if not cube.spectral_axis.unit.is_equivalent(_KM_S):
+        if args.velocity_convention is None:
+            raise KinematicsError(
+                f"--slab on a spectral axis in {cube.spectral_axis.unit}",
+                "the convention of its velocities",
+                "--velocity-convention radio",
+            )
+        rest = _quantities(args, rest_value=None)
+        cube = cube.with_spectral_unit(_KM_S, velocity_convention=args.velocity_convention, **rest)
+    ends = cube.spectral_axis.to(_KM_S)
+    if high < ends.min() or low > ends.max():
+        raise KinematicsError(f"--slab {args.slab}", f"a part of {ends.min():.1f} to {ends.max():.1f}")
+    return cube.spectral_slab(low, high)
+
+
+def _timed_fit(fit_cube, cube, name, options):
+    _say(f"fitting {name}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    start = time.perf_counter()
+    result = fit_cube(cube, **options)
+    _say(f"fitted in {time.perf_counter() - start:.1f} s")
+    return result
+
+
+def _check_pictures(*paths):
+    for path in paths:
+        if path is not None and Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise KinematicsError(f"{path} names no format of pictures", "an ending .png, .pdf or .svg")
+
+
+def _write(result, output, samples, plot, corner, overwrite):
+    for path, write in ((output, result.write), (samples, result.write_samples)):
+        if path is not None:
+            write(path, overwrite=overwrite)
+            _say(f"wrote {path}")
+    for path, draw in ((plot, result.plot), (corner, result.corner)):
+        if path is not None:
+            _write_picture(draw(), path, overwrite)
+
+
+def _write_picture(figure, path, overwrite):
+    import matplotlib.pyplot as plt
+
+    from .results.files import whole_file
+
+    with whole_file(path, overwrite) as partial:
+        figure.savefig(partial, dpi=200)
+    plt.close(figure)
+    _say(f"wrote {path}")
+
+
+def _write_cube(cube, path, overwrite):
+    from .results.files import whole_file
+
+    with whole_file(path, overwrite) as partial:
+        cube.write(str(partial), format="fits")
+    _say(f"wrote {path}")
+
+
+def _prior(prior):
+    relative = f" x {prior.relative_to}" if prior.relative_to else ""
+    return f"{type(prior).__name__} {prior.lo:g} to {prior.hi:g}{relative}"
+
+
+def _print_nested(values, indent=2):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            print(f"{' ' * indent}{key}")
+            _print_nested(value, indent + 2)
+        else:
+            print(f"{' ' * indent}{key}: {value}")
+
+
+def _one_line(message):
+    return " ".join(str(message).split())
+
+
+def _say(text):
+    print(f"kinematics-nn: {text}", file=sys.stderr, flush=True)

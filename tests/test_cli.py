@@ -1,0 +1,222 @@
+"""The command line: what it hands on, what it refuses before any work, and what it leaves on disk."""
+
+import subprocess
+import sys
+from types import ModuleType
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from spectral_cube import SpectralCube
+
+from kinematics_nn import cli
+from kinematics_nn.errors import NoEmission
+
+
+class FakeFit:
+    """Stands in for a fit: writes a word where a fit would write a table."""
+
+    def write(self, path, overwrite=False):
+        path = str(path)
+        with open(path, "w") as file:
+            file.write("table")
+
+    write_samples = write
+
+    def plot(self):
+        import matplotlib.pyplot as plt
+
+        return plt.figure(figsize=(1, 1))
+
+    corner = plot
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Calls of `fit` and `simulate`, which do nothing else."""
+    made = []
+
+    def record(result):
+        def call(*args, **kwargs):
+            made.append((args, kwargs))
+            return result
+
+        return call
+
+    for name, function, result in (("fitting", "fit", FakeFit()), ("simulation", "simulate", small_cube())):
+        module = ModuleType(f"kinematics_nn.{name}")
+        setattr(module, function, record(result))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+def small_cube():
+    wcs = WCS(naxis=3)
+    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN", "VRAD"]
+    wcs.wcs.cdelt = [-1e-3, 1e-3, 10e3]
+    wcs.wcs.crpix = [3, 3, 1]
+    wcs.wcs.crval = [10, 20, 1000e3]
+    wcs.wcs.cunit = ["deg", "deg", "m/s"]
+    wcs.wcs.restfrq = 230.538e9
+    return SpectralCube(np.ones((20, 5, 6), np.float32) * u.Jy / u.beam, wcs=wcs)
+
+
+@pytest.fixture
+def cube_path(tmp_path):
+    path = tmp_path / "cube.fits"
+    small_cube().write(str(path))
+    return path
+
+
+def test_fit_hands_on_quantities_and_nothing_that_was_not_given(calls, cube_path):
+    text = {
+        "--rms": "2 mJy/beam", "--seed": "3", "--rest-value": "1420.4 MHz", "--distance": "6600 kpc",
+        "--rotation-curve": "tanh", "--n-samples": "50",
+    }  # fmt: skip
+    words = [word for pair in text.items() for word in pair]
+    code = cli.main(["fit", str(cube_path), "--beam", "1.5 arcmin", "60 arcsec", "30 deg", *words])
+    assert code == 0
+    ((cube,), options) = calls[0]
+    assert cube.shape == (20, 5, 6)
+    beam = options.pop("beam")
+    assert beam.major == 90 * u.arcsec
+    assert beam.minor == 60 * u.arcsec
+    assert beam.pa == 30 * u.deg
+    assert options.pop("distance").to_value(u.Mpc) == pytest.approx(6.6)
+    assert options == {
+        "rms": 2 * u.mJy / u.beam,
+        "seed": 3,
+        "rest_value": 1420.4 * u.MHz,
+        "rotation_curve": "tanh",
+        "n_samples": 50,
+    }
+
+
+def test_slab_cuts_the_cube(calls, cube_path):
+    assert cli.main(["fit", str(cube_path), "--slab", "1040:1080 km/s"]) == 0
+    ((cube,), _) = calls[0]
+    assert cube.spectral_axis.to_value(u.km / u.s) == pytest.approx([1040, 1050, 1060, 1070, 1080])
+
+
+def test_writes_what_is_asked_for(calls, cube_path, tmp_path, capsys):
+    names = ["a.ecsv", "s.fits", "p.png", "c.pdf"]
+    options = zip(["--output", "--samples", "--plot", "--corner"], (str(tmp_path / n) for n in names), strict=True)
+    assert cli.main(["fit", str(cube_path), *(word for pair in options for word in pair)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"cube.fits", *names}
+    assert "fitting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--samples", "--plot", "--corner"])
+def test_refuses_to_overwrite_before_the_fit(calls, cube_path, tmp_path, capsys, option):
+    path = tmp_path / ("mine.png" if option in ("--plot", "--corner") else "mine.fits")
+    path.write_text("mine")
+    assert cli.main(["fit", str(cube_path), option, str(path)]) == 2
+    assert calls == []
+    assert path.read_text() == "mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert cli.main(["fit", str(cube_path), option, str(path), "--overwrite"]) == 0
+    assert path.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--beam", "90"], "--beam"),
+        (["--beam", "90 arcsec", "60 arcsec"], "position angle"),
+        (["--rms", "loud"], "--rms"),
+        (["--slab", "10:20 arcsec"], "--slab"),
+        (["--slab", "10:20 km/s"], "1000.0 km / s"),
+        (["--output", "table.dat"], ".ecsv"),
+        (["--plot", "picture.doc"], ".png"),
+        (["--output", "no/such/folder/table.ecsv"], "no folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_work(calls, cube_path, capsys, arguments, said):
+    assert cli.main(["fit", str(cube_path), *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("kinematics-nn: error: ")
+    assert said in lines[0]
+    assert calls == []
+
+
+def test_error_of_the_fit_is_one_line(calls, cube_path, tmp_path, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise NoEmission("nothing above\n3 sigma", "a line", "region=...")
+
+    monkeypatch.setattr(sys.modules["kinematics_nn.fitting"], "fit", fail)
+    assert cli.main(["fit", str(cube_path), "--output", str(tmp_path / "a.ecsv")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("kinematics-nn: error: nothing above 3 sigma; needed")
+    assert not (tmp_path / "a.ecsv").exists()
+
+
+def test_name_that_is_neither_file_nor_data_set(calls, capsys):
+    assert cli.main(["fit", "ngc0000"]) == 2
+    assert "ngc2903" in capsys.readouterr().err
+
+
+def test_name_of_a_data_set(calls, cube_path, monkeypatch):
+    monkeypatch.setattr("kinematics_nn.datasets.fetch", lambda name: cube_path if name == "ngc2903" else None)
+    assert cli.main(["fit", "ngc2903"]) == 0
+    assert calls[0][0][0].shape == (20, 5, 6)
+
+
+def test_file_that_is_no_cube(calls, tmp_path, capsys):
+    path = tmp_path / "image.fits"
+    fits.PrimaryHDU(np.zeros((4, 4))).writeto(path)
+    assert cli.main(["fit", str(path)]) == 2
+    assert "image.fits" in capsys.readouterr().err
+
+
+def test_simulate_takes_every_parameter_as_text(calls, tmp_path):
+    out = tmp_path / "mock.fits"
+    text = {
+        "pixel-scale": "0.5 arcsec", "channel-width": "5000 m/s", "inclination": "1 rad", "pa": "30 deg",
+        "vsys": "-5 km/s", "flux": "10 Jy km/s", "velocity-dispersion": "8 km/s", "thickness": "1 arcsec",
+        "rms": "1 mJy/beam",
+    }  # fmt: skip
+    words = [word for name, value in text.items() for word in (f"--{name}", value)]
+    words += ["--shape", "10", "20", "30", "--beam", "4 arcsec", "--offset", "1 arcsec", "-2 arcsec", "--seed", "1"]
+    words += ["--rotation-curve", "arctan", "vmax=0.15 Mm/s", "--surface-brightness", "exponential", "r_scale=6 arcsec"]
+    assert cli.main(["simulate", str(out), *words]) == 0
+    ((), options) = calls[0]
+    assert options["shape"] == (10, 20, 30)
+    assert options["pixel_scale"] == 0.5 * u.arcsec
+    assert options["channel_width"] == 5 * u.km / u.s
+    assert options["inclination"].to_value(u.rad) == pytest.approx(1)
+    assert options["vsys"] == -5 * u.km / u.s
+    assert list(options["offset"].to_value(u.arcsec)) == [1, -2]
+    assert options["rotation_curve"].vmax.quantity.to_value(u.km / u.s) == pytest.approx(150)
+    assert options["surface_brightness"].r_scale.quantity == 6 * u.arcsec
+    assert options["flux"] == 10 * u.Jy * u.km / u.s
+    assert SpectralCube.read(str(out)).shape == (20, 5, 6)
+    assert cli.main(["simulate", str(out)]) == 2
+    assert len(calls) == 1
+    assert cli.main(["simulate", str(out), "--overwrite"]) == 0
+    assert calls[1] == ((), {})
+
+
+def test_simulate_with_a_parameter_the_form_lacks(calls, tmp_path, capsys):
+    assert cli.main(["simulate", str(tmp_path / "m.fits"), "--rotation-curve", "arctan", "r_scale=3 arcsec"]) == 2
+    assert "vmax, r_turn" in capsys.readouterr().err
+
+
+def test_forms_names_form_and_provider(capsys):
+    assert cli.main(["forms"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["arctan"])
+    assert "kinematics_nn" in line
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; from kinematics_nn.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'matplotlib', 'regions'} & set(sys.modules), 'heavy imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("fit", "simulate", "demo", "info", "forms", "train"):
+        assert command in done.stdout
