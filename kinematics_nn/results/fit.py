@@ -28,7 +28,8 @@ class KinematicFit:
         thickness, the forms' parameters, r50, v22, v22_sini and w50.
     meta : dict
         Provenance, plain values, nested. ``method``, ``reduced_chi2``, ``n_effective`` and ``sample_efficiency``
-        become columns of the summary; the rest is its metadata.
+        become columns of the summary; the rest is its metadata. With a ``distance`` ("10 Mpc"), radii are given in
+        kpc, too.
     best : dict, optional
         The sample of highest posterior, as name to float. By default the sample nearest to the median, each
         parameter counted in its own standard deviations.
@@ -52,7 +53,7 @@ class KinematicFit:
         self._samples = self._best = None
         self._flux_unit = None if observation is None else observation.header["flux_unit"]
         if samples is not None:
-            wanted = list(tables.parameter_columns(forms, u.one, sky=False))
+            wanted = list(tables.parameter_columns(forms, u.one, derived=False))
             if set(samples) != set(wanted):
                 raise ValueError(
                     f"samples lack {sorted(set(wanted) - set(samples))} and hold {sorted(set(samples) - set(wanted))} "
@@ -63,7 +64,7 @@ class KinematicFit:
             if len(shapes) != 1 or len(next(iter(shapes))) != 1 or shapes == {(0,)}:
                 raise ValueError(f"samples must be arrays of one length, one axis, not empty; found {sorted(shapes)}")
             self._samples["pa"] = tables.unwrap(self._samples["pa"])
-            self._best = _nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
+            self._best = nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
 
     @classmethod
     def failed(cls, forms, message, *, meta=None, observation=None, flags=(), flux_unit="Jy km / s"):
@@ -96,9 +97,12 @@ class KinematicFit:
         from .cubes import offset_to_sky
 
         self._check()
-        columns = tables.parameter_columns(self.forms, self._flux_unit)
+        columns = self._columns()
         sky, x, y = offset_to_sky(self.observation, self._samples["east"], self._samples["north"])
         values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **self._samples}
+        if self.distance is not None:
+            scale = self.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
+            values |= {f"{name}_kpc": values[name] * scale for name in tables.lengths(columns)}
         table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
         for name, (_, text) in columns.items():
             table[name].info.description = text
@@ -110,8 +114,13 @@ class KinematicFit:
         facts = {name: self.meta.get(name) for name in tables.FACTS}
         facts |= {"flags": tables.encode_flags(self.flags), "status": self.status, "message": self.message}
         provenance = {name: value for name, value in self.meta.items() if name not in tables.FACTS}
-        columns = tables.parameter_columns(self.forms, self._flux_unit)
-        return tables.summary_row(columns, None if self._samples is None else self.samples, facts, provenance)
+        return tables.summary_row(self._columns(), None if self._samples is None else self.samples, facts, provenance)
+
+    @property
+    def distance(self):
+        """Distance of the galaxy that the fit was given: a `~astropy.units.Quantity`, or None."""
+        given = self.meta.get("distance")
+        return None if given is None else u.Quantity(given).to(u.Mpc)
 
     @property
     def best_values(self):
@@ -231,6 +240,9 @@ class KinematicFit:
         derived = {"samples", "summary", "model_cube", "residual_cube"}
         return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
 
+    def _columns(self):
+        return tables.parameter_columns(self.forms, self._flux_unit, kpc=self.distance is not None)
+
     def _slot_columns(self, slot):
         return {column: p for column, (of, p) in tables.form_columns(self.forms).items() if of == slot}
 
@@ -239,7 +251,7 @@ class KinematicFit:
             raise KinematicsError(f"this galaxy was not fitted: {self.message}", None, "fit.summary, for its row")
 
 
-def _nearest_median(samples):
+def nearest_median(samples):
     """The sample nearest to the median, each parameter counted in standard deviations."""
     stack = np.stack(list(samples.values()), axis=1)
     spread = stack.std(axis=0)

@@ -285,6 +285,10 @@ def _draw_curve(ax, fit):
     ax.text(right, 1.35 * level, "beam", ha="right", va="bottom", fontsize=7, color="0.3")
     ax.legend(loc="lower center", frameon=False, fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0)
     ax.set_xlabel("Radius [arcsec]")
+    if fit.distance is not None:
+        kpc = fit.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
+        ax.tick_params(axis="x", top=False)
+        ax.secondary_xaxis("top", functions=(lambda r: r * kpc, lambda r: r / kpc)).set_xlabel("Radius [kpc]", labelpad=3)
     ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{_KM_S}]")
 
 

@@ -95,7 +95,7 @@ def form_columns(forms):
     }
 
 
-def parameter_columns(forms, flux_unit, *, sky=True):
+def parameter_columns(forms, flux_unit, *, derived=True, kpc=False):
     """
     Columns of a galaxy's parameters: name to (unit, description), in the order of the tables.
 
@@ -107,8 +107,10 @@ def parameter_columns(forms, flux_unit, *, sky=True):
         The three functional forms.
     flux_unit : str or `~astropy.units.Unit`
         Of ``flux``.
-    sky : bool, optional
-        Whether the position on the sky and in the image, which derive from the offsets, is among them.
+    derived : bool, optional
+        Whether what follows from other columns is among them: the position on the sky and in the image.
+    kpc : bool, optional
+        Whether radii stand in kpc, too, as ``r50_kpc``: where the distance is known.
 
     Raises
     ------
@@ -125,7 +127,15 @@ def parameter_columns(forms, flux_unit, *, sky=True):
         )
     columns = {name: (u.Unit(flux_unit) if unit is None else unit, text) for name, (unit, text) in _DISC.items()}
     columns |= {name: (u.Unit(p.unit), p.description) for name, (_, p) in own.items()}
-    return (_SKY if sky else {}) | columns | _FREE_OF_FORM
+    columns |= _FREE_OF_FORM
+    if kpc:
+        columns |= {f"{name}_kpc": (u.kpc, columns[name][1]) for name in lengths(columns)}
+    return (_SKY if derived else {}) | columns
+
+
+def lengths(columns):
+    """Names of the columns that are radii or heights in the galaxy [arcsec]."""
+    return [name for name, (unit, _) in columns.items() if unit == u.arcsec and name not in ("east", "north")]
 
 
 def unwrap(angle):

@@ -92,6 +92,17 @@ def test_best_defaults_to_a_sample_near_the_median(fit):
     assert np.sqrt(np.mean(np.square(distance))) < 0.7
 
 
+def test_distance_gives_radii_in_kpc(observation, forms, fit):
+    far = KinematicFit(observation, forms, fit._samples, meta={"distance": "10 Mpc"})
+    row = far.summary[0]
+    # 10 Mpc: an arcsec is 48.481 pc.
+    assert row["r_scale_kpc"].to_value(u.pc) == pytest.approx(row["r_scale"].value * 48.481, rel=1e-4)
+    assert {"r50_kpc", "r_turn_kpc_p84", "thickness_kpc"} <= set(far.summary.colnames)
+    assert not {"east_kpc", "vsys_kpc", "r50_kpc"} & set(fit.summary.colnames)
+    failed = KinematicFit.failed(forms, "no", meta={"distance": "10 Mpc"})
+    assert failed.summary.colnames == far.summary.colnames
+
+
 def test_samples_that_do_not_fit_the_forms(observation, forms, fit):
     samples = dict(fit._samples)
     del samples["r_turn"]
