@@ -116,7 +116,7 @@ def info(args):
 
     from . import __version__
     from .forms import get_form
-    from .network import weights_info
+    from .network.weights import weights_info
 
     print(f"kinematics_nn {__version__}")
     print("\nweights")

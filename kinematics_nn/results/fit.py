@@ -10,7 +10,7 @@ from kinematics_nn.errors import KinematicsError
 
 from . import tables
 
-__all__ = ["KinematicFit"]
+__all__ = ["KinematicFit", "nearest_median"]
 
 
 class KinematicFit:
@@ -53,7 +53,7 @@ class KinematicFit:
         self._samples = self._best = None
         self._flux_unit = None if observation is None else observation.header["flux_unit"]
         if samples is not None:
-            wanted = list(tables.parameter_columns(forms, u.one, derived=False))
+            wanted = list(tables.parameter_columns(forms, u.one, sky=False))
             if set(samples) != set(wanted):
                 raise ValueError(
                     f"samples lack {sorted(set(wanted) - set(samples))} and hold {sorted(set(samples) - set(wanted))} "
@@ -252,10 +252,21 @@ class KinematicFit:
 
 
 def nearest_median(samples):
-    """The sample nearest to the median, each parameter counted in standard deviations."""
-    stack = np.stack(list(samples.values()), axis=1)
+    """
+    The sample nearest to the median, each parameter counted in standard deviations.
+
+    Parameters
+    ----------
+    samples : dict of str to (n,) array
+        As `KinematicFit` takes them.
+
+    Returns
+    -------
+    dict of str to float
+        One of the samples: unlike the medians themselves, it lies on the ridge of a curved posterior.
+    """
+    stack = np.stack([tables.unwrap(values) if name == "pa" else values for name, values in samples.items()], axis=1)
     spread = stack.std(axis=0)
     # A parameter held fixed has no spread, and is at its median anyway.
     scaled = (stack - np.median(stack, axis=0)) / np.where(spread > 0, spread, 1)
-    index = np.argmin((scaled**2).sum(axis=1))
-    return {name: float(values[index]) for name, values in samples.items()}
+    return dict(zip(samples, stack[np.argmin((scaled**2).sum(axis=1))].tolist(), strict=True))

@@ -288,7 +288,9 @@ def _draw_curve(ax, fit):
     if fit.distance is not None:
         kpc = fit.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
         ax.tick_params(axis="x", top=False)
-        ax.secondary_xaxis("top", functions=(lambda r: r * kpc, lambda r: r / kpc)).set_xlabel("Radius [kpc]", labelpad=3)
+        ax.secondary_xaxis("top", functions=(lambda r: r * kpc, lambda r: r / kpc)).set_xlabel(
+            "Radius [kpc]", labelpad=3
+        )
     ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{_KM_S}]")
 
 

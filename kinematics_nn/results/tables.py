@@ -95,7 +95,7 @@ def form_columns(forms):
     }
 
 
-def parameter_columns(forms, flux_unit, *, derived=True, kpc=False):
+def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
     """
     Columns of a galaxy's parameters: name to (unit, description), in the order of the tables.
 
@@ -107,8 +107,8 @@ def parameter_columns(forms, flux_unit, *, derived=True, kpc=False):
         The three functional forms.
     flux_unit : str or `~astropy.units.Unit`
         Of ``flux``.
-    derived : bool, optional
-        Whether what follows from other columns is among them: the position on the sky and in the image.
+    sky : bool, optional
+        Whether the position on the sky and in the image, which derive from the offsets, is among them.
     kpc : bool, optional
         Whether radii stand in kpc, too, as ``r50_kpc``: where the distance is known.
 
@@ -130,7 +130,7 @@ def parameter_columns(forms, flux_unit, *, derived=True, kpc=False):
     columns |= _FREE_OF_FORM
     if kpc:
         columns |= {f"{name}_kpc": (u.kpc, columns[name][1]) for name in lengths(columns)}
-    return (_SKY if derived else {}) | columns
+    return (_SKY if sky else {}) | columns
 
 
 def lengths(columns):
