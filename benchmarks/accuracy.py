@@ -34,7 +34,7 @@ def network(cube, truth, seed):
     """`kinematics_nn.fit` as a user calls it: nothing of the truth goes in."""
     import kinematics_nn
 
-    fit = kinematics_nn.fit(cube, method="network", seed=seed, progress=False)
+    fit = kinematics_nn.fit(cube, method="network", seed=seed)
     samples = {}
     for name in PARAMETERS:
         if name in fit.samples.colnames:
