@@ -66,7 +66,7 @@ class _FormModel(Fittable1DModel):
         if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
             return cls._shape(radius, *parameters)
         radius = u.Quantity(radius, copy=False, subok=True)
-        velocity = cls._velocity_unit(parameters, radius.unit)
+        velocity = cls._velocity_unit(parameters)
         units = cls._units(radius.unit, velocity)
         values = [u.Quantity(value).to_value(unit) for value, unit in zip(parameters, units, strict=False)]
         if cls.form.kind == "surface_brightness":
@@ -85,23 +85,24 @@ class _FormModel(Fittable1DModel):
         return [velocity ** power[0] * length ** power[1] for power in (known.powers for known in cls.form.parameters)]
 
     @classmethod
-    def _velocity_unit(cls, parameters, length):
-        """The unit of speed of the parameters: of the first one that is a speed, or a speed per length."""
+    def _velocity_unit(cls, parameters):
+        """The unit of the first parameter that is a speed, else km/s."""
         for value, known in zip(parameters, cls.form.parameters, strict=False):
-            if known.powers[0] == 1:
-                return _simple(getattr(value, "unit", u.dimensionless_unscaled) / length ** known.powers[1])
+            if known.powers == (1, 0):
+                return getattr(value, "unit", u.one)
         return _KM_S
 
     @property
     def input_units(self):
         """The unit of radius, `None` where the parameters have no unit that tells."""
-        for known in self.form.parameters:
+        for known in sorted(self.form.parameters, key=lambda known: known.powers != (0, 1)):
             unit = getattr(self, known.name).unit
             if unit is None or known.powers[1] == 0:
                 continue
             if known.powers == (0, 1):
                 return {self.inputs[0]: unit}
-            return {self.inputs[0]: _simple((unit / _KM_S ** known.powers[0]) ** (1 / float(known.powers[1])))}
+            of_angle = unit.is_equivalent(u.Unit(known.unit))
+            return {self.inputs[0]: u.arcsec if of_angle else u.kpc}
         return None
 
     @property
@@ -117,6 +118,8 @@ class _FormModel(Fittable1DModel):
         length, value = inputs_unit[self.inputs[0]], outputs_unit[self.outputs[0]]
         light = self.form.kind == "surface_brightness"
         units = dict(zip(self.form.names(), self._units(length, _KM_S if light else value), strict=True))
+        # a number such as a Sérsic index is left out: astropy would give it the dimensionless unit
+        units = {known.name: units[known.name] for known in self.form.parameters if known.powers != (0, 0)}
         return {**units, "amplitude": value} if light else units
 
     def __reduce__(self):
@@ -126,11 +129,6 @@ class _FormModel(Fittable1DModel):
 
 def _blank(form):
     return model_class(form).__new__(model_class(form))
-
-
-def _simple(unit):
-    """A unit with what cancels cancelled, km / s / kpc times kpc to km / s."""
-    return u.Unit(unit).decompose(bases=u.Unit(unit).bases) if isinstance(unit, u.CompositeUnit) else u.Unit(unit)
 
 
 def _parameter(known):

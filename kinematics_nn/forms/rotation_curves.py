@@ -70,7 +70,7 @@ class Tanh(RotationCurve):
         _vmax("speed approached at large radius"),
         _radius("r_turn", "turnover radius, where the speed is 0.762 of vmax"),
     )
-    reference = "Andersen & Bershady (2013, ApJ 768, 41) eq. 2"
+    reference = "Andersen & Bershady (2013, ApJ 768, 41)"
 
     @staticmethod
     def evaluate(radius, vmax, r_turn):
@@ -122,7 +122,7 @@ class Brandt(RotationCurve):
         _radius("r_peak", "radius of the peak", LogUniform(0.2, 10.0, relative_to="r_scale")),
         FormParameter("n", "", 1.5, (0.1, 10.0), LogUniform(0.3, 5.0), "sharpness of the turnover"),
     )
-    reference = "Brandt (1960, ApJ 131, 293) eq. 26"
+    reference = "Brandt (1960, ApJ 131, 293)"
 
     @staticmethod
     def evaluate(radius, vmax, r_peak, n):
@@ -201,11 +201,11 @@ _FREEMAN_PEAK = 0.439912152012140844  # max of y sqrt(I0 K0 - I1 K1), at y = 1.0
 
 
 def _freeman_kernel(y):
-    """I0 K0 - I1 K1 at y > 0; beyond y = 12 the difference loses digits and its asymptotic series takes over."""
-    near, far = ops.clip(y, 1e-6, 12.0), ops.clip(y, 12.0)
+    """I0 K0 - I1 K1 at y > 0; the difference loses digits as y grows, and its asymptotic series takes over at 20."""
+    near, far = ops.clip(y, 1e-6, 20.0), ops.clip(y, 20.0)
     q = 1 / (4 * far * far)
     direct = ops.i0e(near) * ops.k0e(near) - ops.i1e(near) * ops.k1e(near)
-    return ops.where(y < 12.0, direct, q / (2 * far) * ops.polynomial(q, _FREEMAN_SERIES))
+    return ops.where(y < 20.0, direct, q / (2 * far) * ops.polynomial(q, _FREEMAN_SERIES))
 
 
 class Freeman(RotationCurve):
@@ -238,7 +238,7 @@ class PseudoIsothermal(RotationCurve):
         _vmax("speed approached at large radius, sqrt(4 pi G rho0) r_core"),
         _radius("r_core", "core radius", LogUniform(0.05, 10.0, relative_to="r_scale")),
     )
-    reference = "Begeman, Broeils & Sanders (1991, MNRAS 249, 523) eq. 1"
+    reference = "Begeman, Broeils & Sanders (1991, MNRAS 249, 523)"
 
     @staticmethod
     def evaluate(radius, vmax, r_core):
@@ -267,7 +267,7 @@ class NFW(RotationCurve):
         _vmax("peak speed, at 2.163 r_s"),
         _radius("r_s", "scale radius, where the density falls as radius**-2", _HALO, default=20.0),
     )
-    reference = "Navarro, Frenk & White (1996, ApJ 462, 563) eq. 3"
+    reference = "Navarro, Frenk & White (1997, ApJ 490, 493)"
 
     @staticmethod
     def evaluate(radius, vmax, r_s):
@@ -293,7 +293,7 @@ class Burkert(RotationCurve):
         _vmax("peak speed, at 3.245 r_core"),
         _radius("r_core", "core radius, where the density is a quarter of the central one", _HALO, default=10.0),
     )
-    reference = "Burkert (1995, ApJ 447, L25) eq. 2"
+    reference = "Burkert (1995, ApJ 447, L25)"
 
     @staticmethod
     def evaluate(radius, vmax, r_core):

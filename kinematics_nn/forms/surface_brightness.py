@@ -61,7 +61,7 @@ class Sersic(SurfaceBrightness):
         _radius("r_eff", "half-light radius"),
         FormParameter("n", "", 1.0, (0.3, 8.0), LogUniform(0.3, 6.0), "Sérsic index"),
     )
-    reference = "Graham & Driver (2005, PASA 22, 118) eqs. 1, 4"
+    reference = "Graham & Driver (2005, PASA 22, 118)"
 
     @staticmethod
     def evaluate(radius, r_eff, n):
@@ -101,6 +101,11 @@ class Gaussian(SurfaceBrightness):
         return math.sqrt(2 * math.log(2)) * r_sigma
 
 
+def _outside(t, crest):
+    """The integral of (crest + s) exp(-s**2 / 2) from s = t outwards: the light of a ring outside a radius."""
+    return ops.exp(-0.5 * t**2) + math.sqrt(math.pi / 2) * crest * ops.erfc(t / math.sqrt(2))
+
+
 class Ring(SurfaceBrightness):
     """Ring of Gaussian section, 1 on its crest."""
 
@@ -117,9 +122,17 @@ class Ring(SurfaceBrightness):
     @staticmethod
     def total(r_ring, width):
         crest = r_ring / width
-        # the half-plane integral of (r_ring + t) exp(-t**2 / 2 width**2) from t = -r_ring
-        section = ops.exp(-0.5 * crest**2) + math.sqrt(math.pi / 2) * crest * ops.erfc(-crest / math.sqrt(2))
-        return 2 * math.pi * width**2 * section
+        return 2 * math.pi * width**2 * _outside(-crest, crest)
+
+    @staticmethod
+    def half_light_radius(r_ring, width):
+        # t = (R - r_ring) / width solves outside(t) = outside(-crest) / 2; the start is within 0.2 of it for any crest
+        crest = r_ring / width
+        half = 0.5 * _outside(-crest, crest)
+        t = ops.sqrt(crest**2 + 2 * math.log(2)) - crest
+        for _ in range(6):
+            t = t + (_outside(t, crest) - half) / ((t + crest) * ops.exp(-0.5 * t**2))
+        return r_ring + width * t
 
 
 class ExponentialHole(SurfaceBrightness):

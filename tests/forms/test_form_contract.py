@@ -1,0 +1,140 @@
+"""Every registered form keeps the contract, and the contract's checks fail where a form breaks it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from kinematics_nn.errors import FormError
+from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, list_forms, ops
+from kinematics_nn.testing import check_form
+
+VMAX = FormParameter("vmax", "km/s", 200.0, (0.0, 5000.0), LogUniform(10.0, 800.0), "speed")
+R_TURN = FormParameter("r_turn", "arcsec", 5.0, (1e-3, 1e5), LogUniform(0.02, 5.0, relative_to="r_scale"), "radius")
+R_SCALE = FormParameter("r_scale", "arcsec", 5.0, (1e-3, 1e5), LogUniform(0.1, 50.0), "radius")
+
+
+def curve(evaluate, parameters=(VMAX, R_TURN), **members):
+    members = {"name": "broken", "parameters": parameters, "evaluate": staticmethod(evaluate), **members}
+    return type("Broken", (RotationCurve,), members)
+
+
+@pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
+def test_every_form_keeps_the_contract(known):
+    check_form(known.form)
+
+
+# torch 2.13 compiles its own forward-mode formulas by the torch.jit.script that it deprecates
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
+def test_forms_work_under_vmap_and_forward_mode(known):
+    form = known.form
+    radius = torch.tensor([0.4, 3.0, 12.0, 80.0], dtype=torch.float64)
+    values = torch.tensor([list(form.defaults().values())] * 2, dtype=torch.float64)
+    values[1] *= 1.1
+
+    def one(v):
+        return form.evaluate(radius, *v)
+
+    forward = torch.func.vmap(torch.func.jacfwd(one))(values)
+    backward = torch.func.vmap(torch.func.jacrev(one))(values)
+    # the two modes sum in another order
+    torch.testing.assert_close(forward, backward, rtol=1e-9, atol=1e-12)
+
+
+def test_importing_the_forms_and_models_imports_no_torch():
+    code = "import sys, kinematics_nn.models as m; m.SersicDisc()(3.0); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (curve(lambda radius, vmax, r: vmax), "declared parameters in order"),
+        (curve(lambda radius, vmax, r_turn: vmax * np.arctan(radius / r_turn)), r"ops in the place of numpy's"),
+        (curve(lambda radius, vmax, r_turn: vmax * ops.sqrt(radius / r_turn)), "gradient by radius is not finite"),
+        (curve(lambda radius, vmax, r_turn: vmax * r_turn / radius), "not finite"),
+        (curve(lambda radius, vmax, r_turn: vmax), "shapes"),
+        (curve(lambda radius, vmax, r_turn: np.float64(vmax) * radius / r_turn), "dtype kept"),
+        (curve(lambda radius: radius, ()), "at least one"),
+        (curve(lambda radius, vmax: radius, (VMAX,), name="Not a name"), "lower-case"),
+        (
+            curve(lambda radius, lambda_: radius, (FormParameter("x y", "", 0, (0, 1), LogUniform(1, 2), ""),)),
+            "identifier",
+        ),
+        (curve(lambda radius, m: radius, (FormParameter("m", "solMass", 1, (0, 2), LogUniform(1, 2), ""),)), "km/s"),
+        (
+            curve(lambda radius, m: radius, (FormParameter("m", "wrong", 1, (0, 2), LogUniform(1, 2), ""),)),
+            "astropy reads",
+        ),
+        (curve(lambda radius, m: radius, (FormParameter("m", "", 3, (0, 2), LogUniform(1, 2), ""),)), "default"),
+        (curve(lambda radius, m: radius, (FormParameter("m", "", 1, (0, np.inf), LogUniform(1, 2), ""),)), "bounds"),
+        (curve(lambda radius, m: radius, (FormParameter("m", "", 1, (0, 2), (0, 2), ""),)), "Prior"),
+        (
+            type("Mine", (RotationCurve,), {"name": "mine", "parameters": (VMAX,), "evaluate": lambda s, vmax: s}),
+            "self",
+        ),
+        (int, "is no form"),
+    ],
+)
+def test_a_broken_form_is_told_what_is_wrong(form, message):
+    with pytest.raises(FormError, match=message):
+        check_form(form)
+
+
+def test_a_wrong_gradient_is_found():
+    class Detached(RotationCurve):
+        name = "detached"
+        parameters = (VMAX, R_TURN)
+
+        @staticmethod
+        def evaluate(radius, vmax, r_turn):
+            held = r_turn.detach() if ops.is_tensor(r_turn) else r_turn
+            return vmax * ops.tanh(radius / held)
+
+    with pytest.raises(FormError, match="finite differences"):
+        check_form(Detached)
+
+
+def test_negative_light_is_found():
+    class Negative(SurfaceBrightness):
+        name = "negative"
+        parameters = (R_SCALE,)
+
+        @staticmethod
+        def evaluate(radius, r_scale):
+            return ops.exp(-radius / r_scale) - 0.1
+
+    with pytest.raises(FormError, match="negative"):
+        check_form(Negative)
+
+
+def test_a_form_has_no_instances():
+    with pytest.raises(TypeError, match="model_class"):
+        list_forms()[0].form()
+
+
+def test_parameters_are_bound_by_order_and_name():
+    form = curve(lambda radius, vmax, r_turn: radius)
+    assert form.bind(1, r_turn=2) == (1, 2)
+    for wrong in (
+        {"args": (1,), "kwargs": {}},
+        {"args": (1, 2), "kwargs": {"vmax": 3}},
+        {"args": (1,), "kwargs": {"x": 3}},
+    ):
+        with pytest.raises(TypeError, match="vmax, r_turn"):
+            form.bind(*wrong["args"], **wrong["kwargs"])
+    with pytest.raises(TypeError, match="2 parameters"):
+        form.bind(1, 2, 3)
+
+
+def test_units_are_read_as_powers():
+    powers = [
+        FormParameter("p", unit, 0, (0, 1), LogUniform(1, 2), "").powers
+        for unit in ("km/s", "arcsec", "", "km/(s arcsec)")
+    ]
+    assert powers == [(1, 0), (0, 1), (0, 0), (1, -1)]
+    assert FormParameter("p", "kpc", 0, (0, 1), LogUniform(1, 2), "").powers is None
+    assert VMAX.physical_type == "speed"
