@@ -9,12 +9,20 @@ from pathlib import Path
 
 import astropy.units as u
 
+from .arguments import (
+    KINDS,
+    add_fit_arguments,
+    add_simulate_arguments,
+    given,
+    quantities,
+    read_beam,
+    read_model,
+)
 from .errors import KinematicsError
 from .quantities import parse_quantity, parse_range
 
 __all__ = ["main"]
 
-_KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
 _KM_S = u.km / u.s
 
 
@@ -61,10 +69,10 @@ def fit(args):
         if path is not None:
             table_format(path)
     _check_pictures(args.plot, args.corner)
-    options = _given(args, *_KINDS, "method", "n_samples", "seed", "device", "region", "velocity_convention")
-    options |= _quantities(args, thickness=u.arcsec, distance=u.Mpc, rms=None, rest_value=None)
+    options = given(args, *KINDS, "method", "n_samples", "seed", "device", "region", "velocity_convention")
+    options |= quantities(args, thickness=u.arcsec, distance=u.Mpc, rms=None, rest_value=None)
     if args.beam:
-        options["beam"] = _beam(args.beam)
+        options["beam"] = read_beam(args.beam)
     cube = _slab(_read(args.cube), args)
     result = _timed_fit(fit_cube, cube, args.cube, options)
     print(result)
@@ -77,20 +85,20 @@ def simulate(args):
     from .simulation import simulate as simulate_cube
 
     check_writable(args.cube, args.overwrite)
-    options = _given(args, "seed")
-    options |= _quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
-    options |= _quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
+    options = given(args, "seed")
+    options |= quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
+    options |= quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
     if args.shape:
         options["shape"] = tuple(args.shape)
     if args.offset:
         options["offset"] = u.Quantity([parse_quantity(text, u.arcsec, name="--offset") for text in args.offset])
     if args.beam:
-        options["beam"] = _beam(args.beam)
+        options["beam"] = read_beam(args.beam)
     if args.like:
         options["like"] = _read(args.like)
     for kind in ("rotation_curve", "surface_brightness"):
         if getattr(args, kind):
-            options[kind] = _model(kind, getattr(args, kind))
+            options[kind] = read_model(kind, getattr(args, kind))
     _write_cube(simulate_cube(**options), args.cube, args.overwrite)
 
 
@@ -104,7 +112,7 @@ def demo(args):
     _say("simulating a galaxy")
     cube, truth = simulate_galaxy(args.seed)
     _write_cube(cube, folder / "demo.fits", overwrite=True)
-    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **_given(args, "device")})
+    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **given(args, "device")})
     print(comparison(result, truth))
     names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
     _write(result, *(folder / name for name in names), overwrite=True)
@@ -122,7 +130,7 @@ def info(args):
     print("\nweights")
     _print_nested(weights_info())
     print("\npriors of the default forms (all forms: kinematics-nn forms)")
-    for kind, name in zip(_KINDS, ("arctan", "exponential", "constant"), strict=True):
+    for kind, name in zip(KINDS, ("arctan", "exponential", "constant"), strict=True):
         for parameter in get_form(name, kind).parameters:
             print(f"  {parameter.name:<20} {parameter.unit:<8} {_prior(parameter.prior)}")
     print(f"\ndevices\n  cpu ({torch.get_num_threads()} threads)")
@@ -154,8 +162,13 @@ def _parser(argv):
         epilog="Quantities are text with a unit, such as '90 arcsec'; quote them.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _fit_arguments(commands.add_parser("fit", help="fit a cube", description=fit.__doc__))
-    _simulate_arguments(commands.add_parser("simulate", help="write a mock cube", description=simulate.__doc__))
+    sub = commands.add_parser("fit", help="fit a cube", description=fit.__doc__)
+    add_fit_arguments(sub)
+    sub.set_defaults(run=fit)
+
+    sub = commands.add_parser("simulate", help="write a mock cube", description=simulate.__doc__)
+    add_simulate_arguments(sub)
+    sub.set_defaults(run=simulate)
 
     sub = commands.add_parser("demo", help="simulate a galaxy, fit it, compare", description=demo.__doc__)
     sub.add_argument(
@@ -178,99 +191,6 @@ def _parser(argv):
     return parser
 
 
-def _fit_arguments(sub):
-    sub.set_defaults(run=fit)
-    sub.add_argument("cube", metavar="CUBE", help="path of a cube, or a name of kinematics_nn.datasets")
-    sub.add_argument("--output", metavar="TABLE", help="summary: .ecsv, .fits or .vot")
-    sub.add_argument("--samples", metavar="TABLE", help="samples: .ecsv, .fits or .vot")
-    sub.add_argument(
-        "--plot", metavar="PICTURE", help="maps, position-velocity slice, rotation curve: .png, .pdf, .svg"
-    )
-    sub.add_argument("--corner", metavar="PICTURE", help="joint posterior: .png, .pdf, .svg")
-    sub.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    sub.add_argument("--region", metavar="FILE", help="DS9 or CRTF file of the galaxy")
-    sub.add_argument(
-        "--slab", metavar="'VMIN:VMAX km/s'", help="channels to use (as --slab='-100:300 km/s' if negative)"
-    )
-    _beam_argument(sub)
-    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; measured by default")
-    sub.add_argument("--rest-value", metavar="QUANTITY", help="rest frequency or wavelength, where the header has none")
-    sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
-    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
-    sub.add_argument("--thickness", metavar="QUANTITY", help="hold the scale height, such as '0 arcsec'")
-    for kind in _KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
-    sub.add_argument("--method", help="network or refined")
-    sub.add_argument("--n-samples", type=int, metavar="N", help="realisations")
-    sub.add_argument("--seed", type=int)
-    sub.add_argument("--device", help="of torch, such as cpu or cuda")
-
-
-def _simulate_arguments(sub):
-    sub.set_defaults(run=simulate)
-    sub.add_argument("cube", metavar="OUT.fits")
-    sub.add_argument("--overwrite", action="store_true", help="replace a file that exists")
-    sub.add_argument("--like", metavar="CUBE", help="take grid, beam and unit from this cube")
-    sub.add_argument("--shape", type=int, nargs=3, metavar=("CHANNEL", "Y", "X"))
-    _beam_argument(sub)
-    sub.add_argument("--offset", nargs=2, metavar=("EAST", "NORTH"), help="of the centre from the reference position")
-    for name in (
-        "pixel-scale",
-        "channel-width",
-        "inclination",
-        "pa",
-        "vsys",
-        "flux",
-        "velocity-dispersion",
-        "thickness",
-    ):
-        sub.add_argument(f"--{name}", metavar="QUANTITY")
-    for kind in ("rotation-curve", "surface-brightness"):
-        help_ = "a form, and what differs from its defaults, such as arctan 'vmax=200 km/s'"
-        sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
-    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
-    sub.add_argument("--seed", type=int, help="of the noise")
-
-
-def _beam_argument(sub):
-    sub.add_argument("--beam", nargs="+", metavar="QUANTITY", help="FWHM; or major, minor and position angle")
-
-
-def _given(args, *names):
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def _quantities(args, **units):
-    return {
-        name: parse_quantity(text, units[name], name=f"--{name.replace('_', '-')}")
-        for name, text in _given(args, *units).items()
-    }
-
-
-def _beam(texts):
-    from radio_beam import Beam
-
-    if len(texts) not in (1, 3):
-        raise KinematicsError(f"--beam has {len(texts)} values", "one FWHM, or major, minor and position angle")
-    units = (u.arcsec, u.arcsec, u.deg)
-    return Beam(*(parse_quantity(text, unit, name="--beam") for text, unit in zip(texts, units, strict=False)))
-
-
-def _model(kind, words):
-    """An astropy model from a form's name and ``name=quantity`` words."""
-    from .forms import get_form
-    from .models import model_class
-
-    form = get_form(words[0], kind)
-    values = {p.name: p.default * u.Unit(p.unit) for p in form.parameters}
-    for word in words[1:]:
-        name, equals, text = word.partition("=")
-        if not equals or name not in values:
-            raise KinematicsError(f"{word!r} after {form.name}", f"NAME=QUANTITY, with NAME among {', '.join(values)}")
-        values[name] = parse_quantity(text, values[name].unit, name=name)
-    return model_class(form)(**values)
-
-
 def _read(name):
     from astropy.io.fits.verify import VerifyWarning
     from astropy.wcs import FITSFixedWarning
@@ -284,7 +204,10 @@ def _read(name):
     if not path.exists():
         if name not in datasets.names():
             raise KinematicsError(f"no file and no data set {name}", f"a path, or one of {', '.join(datasets.names())}")
-        path = datasets.fetch(name)
+        try:
+            path = datasets.fetch(name)
+        except ValueError as error:
+            raise KinematicsError(str(error)) from error
     with warnings.catch_warnings():
         # What astropy mends in old headers is nothing to act on here.
         for category in (FITSFixedWarning, StokesWarning, VerifyWarning):
@@ -306,7 +229,7 @@ def _slab(cube, args):
                 "the convention of its velocities",
                 "--velocity-convention radio",
             )
-        rest = _quantities(args, rest_value=None)
+        rest = quantities(args, rest_value=None)
         cube = cube.with_spectral_unit(_KM_S, velocity_convention=args.velocity_convention, **rest)
     ends = cube.spectral_axis.to(_KM_S)
     if high < ends.min() or low > ends.max():

@@ -110,6 +110,7 @@ def make_observation():
             "shape": SHAPE,
             "crop": crop,
             "descending": True,
+            "edges": np.arange(SHAPE[0] + 1) * CHANNEL + 1500.0 - CHANNEL * 11.5,
             "object": "Hand-made",
             "n_sources": 1,
             "noise": {"kind": "white"},

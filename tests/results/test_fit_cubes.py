@@ -8,6 +8,11 @@ from handmade import CHANNEL, PIXEL, SHAPE, TRUTH, input_wcs
 from radio_beam import Beam
 from spectral_cube import SpectralCube
 
+from kinematics_nn.decoder import Forms
+from kinematics_nn.forms.dispersion import Constant
+from kinematics_nn.forms.rotation_curves import Arctan
+from kinematics_nn.forms.surface_brightness import Exponential
+from kinematics_nn.results import KinematicFit
 from kinematics_nn.results.cubes import beam_in_cube_frame
 from kinematics_nn.results.cubes import input_wcs as wcs_of
 from kinematics_nn.results.maps import emission_extent, moments, position_velocity
@@ -45,6 +50,25 @@ def test_model_cube_has_the_frame_of_the_input(fit, channel_ramp, tmp_path):
     header = fits.getheader(path)
     assert (header["BUNIT"], header["OBJECT"], header["SPECSYS"]) == ("Jy beam-1", "Hand-made", "BARYCENT")
     assert header["BMAJ"] * 3600 == pytest.approx(5)
+
+
+def test_model_cube_of_the_real_decoder(observation):
+    """Flux, centre and receding side of the cube are those of the parameters."""
+    forms = Forms(Arctan, Exponential, Constant)
+    samples = {name: np.full(2, value) for name, value in TRUTH.items()} | {"r_scale": np.full(2, 4.0)}
+    model = KinematicFit(observation, forms, samples, meta={}).model_cube
+    light = model.unmasked_data[:].value.sum(axis=0) * CHANNEL
+    # The field holds seven scale lengths: all but 0.5 % of the light; the rest is the decoder's own tolerance.
+    flux = light.sum() * PIXEL**2 / observation.header["brightness_per_flux"]
+    assert flux == pytest.approx(TRUTH["flux"], rel=0.02)
+    y, x = np.indices(light.shape)
+    assert (light * x).sum() / light.sum() == pytest.approx(27, abs=0.1)
+    assert (light * y).sum() / light.sum() == pytest.approx(23, abs=0.1)
+    # The position angle is 2 degrees: what lies north recedes.
+    axis = model.spectral_axis.to_value(u.km / u.s)
+    north, south = (model.unmasked_data[:, row, 27].value for row in (28, 18))
+    assert np.average(axis, weights=north) > TRUTH["vsys"] + 80
+    assert np.average(axis, weights=south) < TRUTH["vsys"] - 80
 
 
 def test_residual_is_input_minus_model_under_its_mask(fit, channel_ramp):

@@ -1,0 +1,114 @@
+"""What the command line takes: its options, and their text read into what the Python doors take."""
+
+import astropy.units as u
+
+from .errors import KinematicsError
+from .quantities import parse_quantity
+
+__all__ = [
+    "KINDS",
+    "add_fit_arguments",
+    "add_simulate_arguments",
+    "given",
+    "quantities",
+    "read_beam",
+    "read_model",
+]
+
+KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
+
+
+def add_fit_arguments(sub):
+    """Declare what ``kinematics-nn fit`` takes."""
+    sub.add_argument("cube", metavar="CUBE", help="path of a cube, or a name of kinematics_nn.datasets")
+    sub.add_argument("--output", metavar="TABLE", help="summary: .ecsv, .fits or .vot")
+    sub.add_argument("--samples", metavar="TABLE", help="samples: .ecsv, .fits or .vot")
+    sub.add_argument(
+        "--plot", metavar="PICTURE", help="maps, position-velocity slice, rotation curve: .png, .pdf, .svg"
+    )
+    sub.add_argument("--corner", metavar="PICTURE", help="joint posterior: .png, .pdf, .svg")
+    sub.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    sub.add_argument("--region", metavar="FILE", help="DS9 or CRTF file of the galaxy")
+    sub.add_argument(
+        "--slab", metavar="'VMIN:VMAX km/s'", help="channels to use (as --slab='-100:300 km/s' if negative)"
+    )
+    _beam_argument(sub)
+    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; measured by default")
+    sub.add_argument("--rest-value", metavar="QUANTITY", help="rest frequency or wavelength, where the header has none")
+    sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
+    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
+    sub.add_argument("--thickness", metavar="QUANTITY", help="hold the scale height, such as '0 arcsec'")
+    for kind in KINDS:
+        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
+    sub.add_argument("--method", help="network or refined")
+    sub.add_argument("--n-samples", type=int, metavar="N", help="realisations")
+    sub.add_argument("--seed", type=int)
+    sub.add_argument("--device", help="of torch, such as cpu or cuda")
+
+
+def add_simulate_arguments(sub):
+    """Declare what ``kinematics-nn simulate`` takes."""
+    sub.add_argument("cube", metavar="OUT.fits")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    sub.add_argument("--like", metavar="CUBE", help="take grid, beam and unit from this cube")
+    sub.add_argument("--shape", type=int, nargs=3, metavar=("CHANNEL", "Y", "X"))
+    _beam_argument(sub)
+    sub.add_argument("--offset", nargs=2, metavar=("EAST", "NORTH"), help="of the centre from the reference position")
+    for name in (
+        "pixel-scale",
+        "channel-width",
+        "inclination",
+        "pa",
+        "vsys",
+        "flux",
+        "velocity-dispersion",
+        "thickness",
+    ):
+        sub.add_argument(f"--{name}", metavar="QUANTITY")
+    for kind in ("rotation-curve", "surface-brightness"):
+        help_ = "a form, and what differs from its defaults, such as arctan 'vmax=200 km/s'"
+        sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
+    sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
+    sub.add_argument("--seed", type=int, help="of the noise")
+
+
+def _beam_argument(sub):
+    sub.add_argument("--beam", nargs="+", metavar="QUANTITY", help="FWHM; or major, minor and position angle")
+
+
+def given(args, *names):
+    """The options among some names that were given: dict of name to value."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def quantities(args, **units):
+    """Those of some options that were given, as quantities in these units (None: any unit)."""
+    return {
+        name: parse_quantity(text, units[name], name=f"--{name.replace('_', '-')}")
+        for name, text in given(args, *units).items()
+    }
+
+
+def read_beam(texts):
+    """A `~radio_beam.Beam` of one FWHM, or of major axis, minor axis and position angle."""
+    from radio_beam import Beam
+
+    if len(texts) not in (1, 3):
+        raise KinematicsError(f"--beam has {len(texts)} values", "one FWHM, or major, minor and position angle")
+    units = (u.arcsec, u.arcsec, u.deg)
+    return Beam(*(parse_quantity(text, unit, name="--beam") for text, unit in zip(texts, units, strict=False)))
+
+
+def read_model(kind, words):
+    """An astropy model from a form's name and ``name=quantity`` words."""
+    from .forms import get_form
+    from .models import model_class
+
+    form = get_form(words[0], kind)
+    values = {p.name: p.default * u.Unit(p.unit) for p in form.parameters}
+    for word in words[1:]:
+        name, equals, text = word.partition("=")
+        if not equals or name not in values:
+            raise KinematicsError(f"{word!r} after {form.name}", f"NAME=QUANTITY, with NAME among {', '.join(values)}")
+        values[name] = parse_quantity(text, values[name].unit, name=name)
+    return model_class(form)(**values)
