@@ -12,8 +12,13 @@ from spectral_cube import StokesSpectralCube
 from spectral_cube.spectral_cube import BaseSpectralCube
 
 from .errors import StokesCube
+from .fitting import fit
 
 __all__ = ["Kinematics", "register_accessor"]
+
+
+_CUBE, *_ARGUMENTS = inspect.signature(fit).parameters.values()
+_SIGNATURE = inspect.Signature([_CUBE.replace(name="self"), *_ARGUMENTS])
 
 
 class Kinematics:
@@ -29,58 +34,23 @@ class Kinematics:
     def __init__(self, cube):
         self._cube = cube
 
-    def fit(
-        self,
-        *,
-        rotation_curve="arctan",
-        surface_brightness="exponential",
-        velocity_dispersion="constant",
-        thickness=None,
-        method="network",
-        n_samples=10_000,
-        region=None,
-        mask=None,
-        rest_value=None,
-        velocity_convention=None,
-        beam=None,
-        rms=None,
-        distance=None,
-        priors=None,
-        fixed=None,
-        device=None,
-        seed=None,
-        progress=None,
-    ):
+    def fit(self, **kwargs):
         """
-        Fit a rotating disc to the cube: `kinematics_nn.fit` with this cube, where the arguments are described.
+        Fit a rotating disc to the cube: `kinematics_nn.fit` with this cube.
+
+        Parameters
+        ----------
+        **kwargs
+            As `kinematics_nn.fit` takes them.
 
         Returns
         -------
         fit : `~kinematics_nn.results.KinematicFit`
         """
-        from .fitting import fit
+        return fit(self._cube, **kwargs)
 
-        return fit(
-            self._cube,
-            rotation_curve=rotation_curve,
-            surface_brightness=surface_brightness,
-            velocity_dispersion=velocity_dispersion,
-            thickness=thickness,
-            method=method,
-            n_samples=n_samples,
-            region=region,
-            mask=mask,
-            rest_value=rest_value,
-            velocity_convention=velocity_convention,
-            beam=beam,
-            rms=rms,
-            distance=distance,
-            priors=priors,
-            fixed=fixed,
-            device=device,
-            seed=seed,
-            progress=progress,
-        )
+    # What help() and completion show: the arguments of `fit`, written down once.
+    fit.__signature__ = _SIGNATURE
 
     def observe(self, **kwargs):
         """

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["MonteCarloDropout", "realisations"]
+__all__ = ["MonteCarloDropout", "dropout_layers", "realisations"]
 
 
 class MonteCarloDropout(nn.Module):
@@ -17,10 +17,11 @@ class MonteCarloDropout(nn.Module):
     def __init__(self, rate):
         super().__init__()
         self.rate = rate
+        self.realising = False
         self.generator = None
 
     def forward(self, x):
-        if not (self.training or self.generator is not None) or self.rate == 0:
+        if not (self.training or self.realising) or self.rate == 0:
             return x
         kept = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=self.generator) >= self.rate
         return x * kept / (1 - self.rate)
@@ -29,21 +30,26 @@ class MonteCarloDropout(nn.Module):
         return f"rate={self.rate}"
 
 
+def dropout_layers(module):
+    """The `MonteCarloDropout` layers of a module."""
+    return [layer for layer in module.modules() if isinstance(layer, MonteCarloDropout)]
+
+
 @contextmanager
 def realisations(module, seed, device="cpu"):
     """Within, every dropout layer of ``module`` draws masks from one local generator; all else is in evaluation mode.
 
     The module's mode and torch's global random state are as before afterwards.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, MonteCarloDropout)]
+    layers = dropout_layers(module)
     generator = torch.Generator(device=device).manual_seed(seed)
     was_training = module.training
     module.eval()
     try:
         for layer in layers:
-            layer.generator = generator
+            layer.realising, layer.generator = True, generator
         yield generator
     finally:
         for layer in layers:
-            layer.generator = None
+            layer.realising, layer.generator = False, None
         module.train(was_training)

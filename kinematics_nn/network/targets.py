@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["LIGHT", "MULTIPLES", "SPEED", "TARGETS", "Disc", "decode_targets", "encode_targets"]
+__all__ = [
+    "LIGHT",
+    "LIGHT_FLOOR",
+    "MULTIPLES",
+    "SPEED",
+    "SPEED_FLOOR",
+    "TARGETS",
+    "Disc",
+    "decode_targets",
+    "encode_targets",
+]
 
 MULTIPLES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Radii of the curves, in half-light radii."""
@@ -21,8 +31,8 @@ SPEED = slice(len(_GEOMETRY), len(_GEOMETRY) + len(MULTIPLES))
 LIGHT = slice(SPEED.stop, SPEED.stop + len(MULTIPLES))
 
 _THICKNESS_FLOOR = 0.01  # of r50: a thinner disc cannot be told from a thin one
-_LIGHT_FLOOR = 3e-3  # of flux / (2 pi r50^2): a profile may have a hole
-_SPEED_FLOOR = 2e-3  # of the frame's half-width
+LIGHT_FLOOR = 3e-3  # of flux / (2 pi r50^2): a profile may have a hole
+SPEED_FLOOR = 2e-3  # of the frame's half-width
 
 
 @dataclass
@@ -68,8 +78,8 @@ def encode_targets(disc, frame):
         1,
     )
     projected = disc.speed * torch.sin(disc.inclination)[:, None] / frame.width[:, None]
-    speed = torch.log(projected.clamp(min=0) + _SPEED_FLOOR)
-    return torch.cat([geometry, speed, torch.log(disc.light.clamp(min=0) + _LIGHT_FLOOR)], 1)
+    speed = torch.log(projected.clamp(min=0) + SPEED_FLOOR)
+    return torch.cat([geometry, speed, torch.log(disc.light.clamp(min=0) + LIGHT_FLOOR)], 1)
 
 
 def decode_targets(targets, frame):
@@ -83,7 +93,7 @@ def decode_targets(targets, frame):
     u, w = (0.02 * torch.sinh(t[k]) * frame.extent for k in ("u", "w"))
     sin_pa, cos_pa = torch.sin(frame.pa), torch.cos(frame.pa)
     r50 = torch.exp(t["r50"]) * frame.extent
-    projected = (torch.exp(targets[..., SPEED]) - _SPEED_FLOOR).clamp(min=0) * _column(frame.width)
+    projected = (torch.exp(targets[..., SPEED]) - SPEED_FLOOR).clamp(min=0) * _column(frame.width)
     sine = torch.sin(inclination).clamp(min=1e-3)
     return Disc(
         inclination=inclination,
@@ -96,7 +106,7 @@ def decode_targets(targets, frame):
         thickness=(torch.exp(t["thickness"]) - _THICKNESS_FLOOR).clamp(min=0) * r50,
         r50=r50,
         speed=projected / sine[..., None],
-        light=(torch.exp(targets[..., LIGHT]) - _LIGHT_FLOOR).clamp(min=0),
+        light=(torch.exp(targets[..., LIGHT]) - LIGHT_FLOOR).clamp(min=0),
     )
 
 

@@ -4,8 +4,10 @@ import os
 import warnings
 from pathlib import Path
 
+import dask.array
 import numpy as np
 from astropy import units as u
+from astropy.wcs import FITSFixedWarning
 from spectral_cube import SpectralCube, StokesSpectralCube
 from spectral_cube.spectral_cube import BaseSpectralCube
 
@@ -85,8 +87,10 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         With what was found, what is needed and the next call to make.
     """
     cube = _opened(cube)
-    # spectral-cube writes a header anew at each call, for 20 ms.
-    cards = cube.header
+    with warnings.catch_warnings():
+        # spectral-cube parses the header anew at each call, for 20 ms, and says again what it mended when it was read.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        cards = cube.header
     unit = cube_unit(cube.unit, str(cards.get("BUNIT", "")))
     beam = cube_beam(cube, beam)
     axis = spectral_axis(
@@ -202,12 +206,18 @@ def _read(cube, box):
             "a smaller cube",
             "fit(region=...), cube.spectral_slab(...).kinematics.fit(), or cube.downsample_axis(2, axis=1)",
         )
-    # A cube that fills its masked voxels with 0 would pass them off as data.
-    if not np.isnan(cube.fill_value):
-        cube = cube.with_fill_value(np.nan)
-    values = cube.unitless_filled_data[:, *box]
-    if hasattr(values, "compute"):
-        # The cube's own way to compute keeps to the scheduler that cube.use_dask_scheduler has set.
+    view = (slice(None), *box)
+    if isinstance(cube._data, np.ndarray):
+        # A cube that fills its masked voxels with 0 would pass them off as data.
+        filled = cube if np.isnan(cube.fill_value) else cube.with_fill_value(np.nan)
+        values = filled.unitless_filled_data[view]
+    else:
+        # spectral-cube would compute the mask of finite voxels apart, and read everything twice. The cube's own way to
+        # compute keeps to the scheduler that cube.use_dask_scheduler has set.
+        values = cube._data[view]
+        if cube.mask is not None:
+            include = cube.mask.include(data=cube._data, wcs=cube.wcs, view=view)
+            values = dask.array.where(include, values, np.float32(np.nan))
         values = cube._compute(values)
     data = np.array(values, dtype=np.float32)
     finite = np.isfinite(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..network.dropout import dropout_layers
 from ..network.encoder import KinematicEncoder
 from .objectives import simulated_posterior, target_floor
 
@@ -60,6 +61,8 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.encoder = KinematicEncoder(dropout=settings.dropout).to(self.device)
+        for layer in dropout_layers(self.encoder):
+            layer.generator = self.generator
         self.data = data
         self.encoder.standardise(data["facts"], data["targets"], target_floor())
         self.average = AveragedModel(

@@ -117,7 +117,7 @@ class Simulator:
         ]
         speed_scale = v22 / curve.evaluate(1.31 * r50, *curve_values)
         curve_values = [
-            v * speed_scale if p.unit.startswith("km/s") else v
+            v * speed_scale if p.powers[0] == 1 else v
             for v, p in zip(curve_values, curve.parameters, strict=True)
         ]
         dispersion = _log_uniform(rng, r.dispersion, batch)

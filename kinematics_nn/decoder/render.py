@@ -1,0 +1,54 @@
+"""Rendering a fitted disc on the voxels of an observation, or of the whole cube that it was cut from."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .disc import DiscDecoder
+from .grid import Grid
+from .quadrature import Quadrature
+
+__all__ = ["render"]
+
+
+def render(observation, forms, parameters, full=True, quadrature=None):
+    """Brightness of a disc.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+        Gives the voxels, the beam and the unit.
+    forms : Forms
+        Functional forms.
+    parameters : dict
+        Name to float for all of ``forms.parameter_names``, in arcsec, km/s and degrees; others are ignored.
+    full : bool, optional
+        Over the whole input cube, or over the observation's crop alone.
+    quadrature : Quadrature, optional
+        Points a pixel is summed at.
+
+    Returns
+    -------
+    ndarray (channel, y, x)
+        float32, in the cube's unit, in ascending velocity.
+    """
+    grid = Grid.from_observation(observation)
+    if full:
+        grid = _whole(grid, observation.header)
+    vector = torch.tensor([[parameters[name] for name in forms.parameter_names]], dtype=grid.xi.dtype)
+    with torch.no_grad():
+        return DiscDecoder(grid, forms, quadrature)(vector)[0].contiguous().numpy()
+
+
+def _whole(grid, header):
+    """The grid of the whole input cube: offsets go on linearly around the crop, as they do across a field of a degree."""
+    _, ny, nx = header["shape"]
+    _, (y0, _), (x0, _) = header["crop"]
+    matrix = grid.pixel_matrix
+    y, x = torch.arange(ny, dtype=matrix.dtype)[:, None] - y0, torch.arange(nx, dtype=matrix.dtype) - x0
+    xi, eta = (
+        plane[0, 0] + matrix[k, 0] * x + matrix[k, 1] * y for k, plane in enumerate((grid.xi, grid.eta))
+    )
+    edges = torch.as_tensor(np.asarray(header["edges"]), dtype=matrix.dtype)
+    return replace(grid, xi=xi, eta=eta, edges=edges)

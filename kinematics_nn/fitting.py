@@ -1,0 +1,186 @@
+"""`fit`: from a cube to a posterior, one step a line."""
+
+import numpy as np
+from astropy import log
+from astropy import units as u
+
+from .errors import KinematicsError
+
+__all__ = ["fit"]
+
+_METHODS = ("network",)
+
+
+def fit(
+    cube,
+    *,
+    rotation_curve="arctan",
+    surface_brightness="exponential",
+    velocity_dispersion="constant",
+    thickness=None,
+    method="network",
+    n_samples=10_000,
+    region=None,
+    mask=None,
+    rest_value=None,
+    velocity_convention=None,
+    beam=None,
+    rms=None,
+    priors=None,
+    fixed=None,
+    weights="default",
+    device=None,
+    seed=None,
+):
+    """
+    Fit a rotating disc to a spectral-line cube.
+
+    Parameters
+    ----------
+    cube : `~spectral_cube.SpectralCube`, str or path
+        The cube, or the path of one.
+    rotation_curve, surface_brightness, velocity_dispersion : str, form or astropy model
+        Functional forms; ``kinematics-nn forms`` lists the names.
+    thickness : `~astropy.units.Quantity`, optional
+        Holds the vertical scale height, as ``fixed`` does; free by default.
+    method : {"network"}
+        "network": realisations of the network alone, in well under a second.
+    n_samples : int
+        Realisations, the rows of ``samples``.
+    region, mask, rest_value, velocity_convention, beam, rms
+        What to read from the cube; see `~kinematics_nn.observation.observe`.
+    priors : dict, optional
+        Parameter name to (mean, standard deviation), ``dict(low=, high=)`` or a frozen `scipy.stats` distribution
+        (then in km/s, arcsec, deg). They take the place of the default priors, by weighting the realisations.
+    fixed : dict, optional
+        Parameters to hold. The network alone cannot hold any.
+    weights : str, optional
+        Name of shipped weights, or the path of a .safetensors file.
+    device : str or torch.device, optional
+        Where the network runs: by default a GPU if there is one.
+    seed : int, optional
+        The same seed gives the same samples; recorded in ``meta`` in either case.
+
+    Returns
+    -------
+    `~kinematics_nn.results.KinematicFit`
+
+    Raises
+    ------
+    KinematicsError
+        What was found, what is needed, and the next call to make.
+
+    References
+    ----------
+    .. [1] Dawson, Davis, Gomez & Schock (2021), MNRAS 503, 574.
+    """
+    from .decoder import Forms
+    from .forms import get_form
+    from .inference.diagnosis import diagnose
+    from .inference.realisations import network_samples
+    from .network.weights import weights_info
+    from .observation import observe
+    from .results import KinematicFit
+    from .results.fit import nearest_median
+
+    _check(method, n_samples, fixed, thickness)
+    forms = Forms(
+        rotation_curve=get_form(rotation_curve, "rotation_curve"),
+        surface_brightness=get_form(surface_brightness, "surface_brightness"),
+        velocity_dispersion=get_form(velocity_dispersion, "velocity_dispersion"),
+    )
+    device = _device(device)
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+    info = weights_info(weights)
+    observation = observe(
+        cube,
+        region=region,
+        mask=mask,
+        rest_value=rest_value,
+        velocity_convention=velocity_convention,
+        beam=beam,
+        rms=rms,
+    )
+    log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
+    samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
+    samples, effective = _with_priors(samples, priors, forms, observation, seed)
+    best = nearest_median(samples)
+    reduced_chi2, flags = diagnose(observation, forms, samples, best)
+    return KinematicFit(
+        observation,
+        forms,
+        samples,
+        meta={
+            "method": method,
+            "reduced_chi2": reduced_chi2,
+            "n_effective": effective,
+            "sample_efficiency": effective / n_samples,
+            **_provenance(observation, forms, info, seed, device, priors),
+        },
+        best=best,
+        flags=flags,
+        cube=None if isinstance(cube, str) or hasattr(cube, "__fspath__") else cube,
+    )
+
+
+def _check(method, n_samples, fixed, thickness):
+    """Arguments that the network alone cannot serve."""
+    if method not in _METHODS:
+        raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="network")')
+    if int(n_samples) != n_samples or n_samples < 100:
+        raise KinematicsError(f"n_samples={n_samples!r}", "a whole number of at least 100", "fit(n_samples=10_000)")
+    held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
+    if held:
+        raise KinematicsError(
+            f"{', '.join(held)} held fixed with method='network'",
+            "parameters that the network may infer",
+            f"priors={{{held[0]!r}: (value, small standard deviation)}}",
+        )
+
+
+def _device(device):
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise KinematicsError(f"device={device!r}: {error}", "a device torch has here", 'fit(device="cpu")') from error
+    return str(device)
+
+
+def _with_priors(samples, priors, forms, observation, seed):
+    """Samples resampled to the user's priors, and their effective number."""
+    from .inference.priors import prior_weights, user_priors
+    from .results.tables import parameter_columns
+
+    n = len(samples["vsys"])
+    if not priors:
+        return samples, float(n)
+    columns = parameter_columns(forms, observation.header["flux_unit"], sky=False)
+    weight = prior_weights(samples, user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()}))
+    index = np.random.default_rng(seed).choice(n, n, p=weight)
+    return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
+
+
+def _provenance(observation, forms, info, seed, device, priors):
+    import torch
+
+    from . import __version__
+
+    header = observation.header
+    return {
+        "object": header["object"],
+        "convention": header["convention"],
+        "frame": header["frame"],
+        "rest_value": header["rest_value"],
+        "noise": header["noise"],
+        "n_sources": header["n_sources"],
+        "forms": {slot: getattr(forms, slot).name for slot in forms.slots},
+        "priors": {name: repr(value) for name, value in (priors or {}).items()},
+        "weights": {"name": info["name"], "sha256": info["sha256"]},
+        "seed": seed,
+        "device": device,
+        "versions": {"kinematics_nn": __version__, "torch": torch.__version__},
+    }

@@ -1,0 +1,89 @@
+"""What a fit says about itself: chi-squared with the measured noise, and flags for what is not to be trusted."""
+
+import numpy as np
+
+from ..decoder import Quadrature, render
+
+__all__ = ["beams_across", "diagnose"]
+
+_QUICK = {"oversample": 2, "depths": 4}
+
+
+def beams_across(observation, parameters, forms):
+    """Diameter of 90 % of the light, 2 R90, over the beam's FWHM along the major axis."""
+    light = [parameters[name] for name in forms.slots["surface_brightness"]]
+    radii = parameters["r50"] * np.linspace(0, 8, 801)[1:]
+    grown = np.cumsum(forms.surface_brightness.evaluate(radii, *light) * radii)
+    r90 = radii[np.searchsorted(grown, 0.9 * grown[-1])]
+    major, minor, angle = observation.beam
+    turn = np.deg2rad(angle - parameters["pa"])
+    along = major * minor / np.hypot(minor * np.cos(turn), major * np.sin(turn))
+    return 2 * r90 / along
+
+
+def diagnose(observation, forms, samples, best):
+    """Reduced chi-squared and flags.
+
+    Parameters
+    ----------
+    observation : Observation
+    forms : Forms
+    samples : dict
+        As `KinematicFit` takes them.
+    best : dict
+        The sample the model is rendered from.
+
+    Returns
+    -------
+    reduced_chi2 : float
+        With the measured noise, over the voxels where the data or the model is detected.
+    flags : list of str
+        Names of `~kinematics_nn.results.tables.KinematicFlags`.
+    """
+    model = render(observation, forms, best, full=False, quadrature=Quadrature.product(**_QUICK))
+    seen = observation.valid & (observation.emission | (model > 3 * observation.rms))
+    rest = (observation.data[seen] - model[seen]) / observation.rms[seen]
+    dof = max(1, rest.size - len(forms.parameter_names))
+    reduced = float(np.sum(rest.astype(np.float64) ** 2) / dof)
+    snr = float((observation.data / observation.rms)[observation.valid].max())
+    low, high = np.percentile(samples["inclination"], [16, 84])
+    _, ny, nx = observation.header["shape"]
+    channels = np.flatnonzero(observation.emission.any((1, 2)))
+    (first, last), n = observation.header["crop"][0], observation.header["shape"][0]
+    if observation.header["descending"]:
+        first, last = n - last, n - first
+    at_edge = first + channels[0] == 0 or first + channels[-1] == n - 1
+    flags = {
+        "LOW_SNR": snr < 5,
+        "UNRESOLVED": beams_across(observation, best, forms) < 2,
+        "FACE_ON": low < 15,
+        "EDGE_ON": high > 82,
+        "BAND_EDGE": at_edge,
+        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples),
+        # The voxels are correlated over the beam and not independent, which makes the bound a generous one.
+        "POOR_FIT": reduced > 1 + 5 * np.sqrt(2 / dof * _voxels_a_beam(observation)),
+    }
+    return reduced, [name for name, raised in flags.items() if raised]
+
+
+def _voxels_a_beam(observation):
+    pixel = np.hypot(observation.xi[0, 1] - observation.xi[0, 0], observation.eta[0, 1] - observation.eta[0, 0])
+    return max(1.0, 1.133 * observation.beam[0] * observation.beam[1] / pixel**2)
+
+
+def _at_prior_edge(observation, forms, samples):
+    """Whether a form's parameter piles up at a limit of its prior: a tenth of the draws within a fiftieth of it."""
+    field = 0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta))
+    scales = {
+        "r_scale": np.median(samples["r50"]) / 1.678,
+        "beam": np.sqrt(observation.beam[0] * observation.beam[1]),
+        "field": field,
+    }
+    for slot, columns in forms.slots.items():
+        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True):
+            prior = parameter.prior.resolve(scales)
+            low, high = prior.ppf(0.02), prior.ppf(0.98)
+            values = samples[column]
+            if np.mean(values <= low) > 0.1 or np.mean(values >= high) > 0.1:
+                return True
+    return False

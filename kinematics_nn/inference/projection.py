@@ -1,0 +1,182 @@
+"""Functional forms fitted to the network's curves, realisation by realisation.
+
+The network draws rotation curves and light profiles without form. Given a form, the posterior of its parameters is that
+of the draws restricted to the curves the form can make. For a Gaussian posterior this is exact: each draw is fitted
+with the inverse covariance of all draws as weights, and whatever else was drawn moves by its regression on what the fit
+leaves over.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..forms.priors import LogUniform
+from ..network.targets import LIGHT, LIGHT_FLOOR, MULTIPLES, SPEED, SPEED_FLOOR, TARGETS, decode_targets
+
+__all__ = ["project"]
+
+_ITERATIONS = 12
+
+
+def project(targets, frame, forms, beam):
+    """Parameters of ``forms`` for each draw.
+
+    Parameters
+    ----------
+    targets : Tensor (draw, len(TARGETS))
+        Of one galaxy, from the network.
+    frame : Frame
+        Of the same galaxy, with scalar attributes.
+    forms : Forms
+        Rotation curve and surface brightness to fit.
+    beam : float
+        Geometric mean of the beam's FWHM [arcsec]; some priors scale with it.
+
+    Returns
+    -------
+    disc : Disc
+        The draws, moved to where the forms can make their curves; ``speed`` and ``light`` are the network's own.
+    curve, light : dict
+        Name to Tensor (draw,) of the forms' parameters, in arcsec and km/s.
+    """
+    targets = targets.double()
+    r50_column = TARGETS.index("r50")
+    fitted = [r50_column, *range(LIGHT.start, LIGHT.stop), *range(SPEED.start, SPEED.stop)]
+    others = [k for k in range(len(TARGETS)) if k not in fitted]
+    frame = _double(frame)
+    disc = decode_targets(targets, frame)
+    sine = torch.sin(disc.inclination)
+    scale = float(disc.r50.median())
+    shape = _Shape(forms, scale, float(disc.speed[:, -3].median()), beam, frame)
+    # The speeds are fitted in the plane of the disc; what inclination does to all of them alike, the amplitude takes.
+    wanted = targets[:, fitted].clone()
+    wanted[:, 1 + len(MULTIPLES) :] -= torch.log(sine.clamp(min=1e-3))[:, None]
+    weights = _inverse_covariance(wanted)
+    free = shape.fit(wanted, disc.r50, weights)
+    left = wanted - shape.curves(free, disc.r50)
+    spread = torch.cov(torch.cat([targets[:, others], wanted], 1).T)
+    regression = spread[: len(others), len(others) :] @ weights
+    targets = targets.clone()
+    targets[:, others] -= left @ regression.T
+    moved = decode_targets(targets, frame)
+    curve, light = shape.parameters(free)
+    # The projected speed is what the cube knows: it stays while the inclination moves.
+    turned = sine / torch.sin(moved.inclination).clamp(min=1e-3)
+    for parameter in forms.rotation_curve.parameters:
+        if parameter.powers[0] == 1:
+            curve[parameter.name] = curve[parameter.name] * turned
+    r50 = forms.surface_brightness.half_light_radius(*light.values())
+    thickness = moved.thickness / moved.r50 * r50
+    return replace(moved, r50=r50, thickness=thickness), curve, light
+
+
+def _inverse_covariance(draws):
+    covariance = torch.cov(draws.T)
+    floor = 0.02**2 + 1e-4 * torch.diagonal(covariance).mean()
+    return torch.linalg.inv(covariance + floor * torch.eye(len(covariance), dtype=draws.dtype))
+
+
+class _Shape:
+    """The forms' curves as functions of unbounded parameters, and their batched fit.
+
+    A parameter with a log-uniform prior is a sigmoid in its logarithm between the prior's limits, another one in its
+    value. Lengths and speeds are bounded around the galaxy's own, wider than any prior.
+    """
+
+    def __init__(self, forms, r50, speed, beam, frame):
+        self.forms = forms
+        scales = {"r_scale": r50 / 1.678, "beam": beam, "field": 4 * float(frame.extent)}
+        self.slots = (forms.surface_brightness, forms.rotation_curve)
+        low, high, log = [], [], []
+        for form in self.slots:
+            for parameter in form.parameters:
+                prior = parameter.prior.resolve(scales)
+                lo, hi = prior.lo, prior.hi
+                if parameter.powers[0] == 1:
+                    lo, hi = 1e-3 * speed, 1e3 * speed
+                log.append(isinstance(prior, LogUniform) or parameter.powers[0] == 1)
+                low.append(np.log(lo) if log[-1] else lo)
+                high.append(np.log(hi) if log[-1] else hi)
+        self.low, self.high = (torch.tensor(a, dtype=torch.float64) for a in (low, high))
+        self.log = torch.tensor(log)
+        self.extent, self.width = frame.extent, frame.width
+
+    def values(self, free):
+        """Bounded parameters (draw, n)."""
+        value = self.low + (self.high - self.low) * torch.sigmoid(free)
+        return torch.where(self.log, torch.exp(torch.where(self.log, value, 0.0)), value)
+
+    def parameters(self, free):
+        """The parameters of the rotation curve and of the light: two dicts of (draw,)."""
+        columns = self.values(free).unbind(-1)
+        n = len(self.slots[0].parameters)
+        names = [p.name for form in self.slots for p in form.parameters]
+        return dict(zip(names[n:], columns[n:], strict=True)), dict(zip(names[:n], columns[:n], strict=True))
+
+    def curves(self, free, r50):
+        """log r50, log light and log speed (draw, 1 + 2 len(MULTIPLES)) at multiples of the given ``r50`` (draw,)."""
+        light_form, curve_form = self.slots
+        columns = [c[:, None] for c in self.values(free).unbind(-1)]
+        n = len(light_form.parameters)
+        radii = r50[:, None] * torch.tensor(MULTIPLES, dtype=r50.dtype)
+        light = light_form.evaluate(radii, *columns[:n]) / light_form.total(*columns[:n])
+        light = torch.log((2 * np.pi * r50[:, None] ** 2 * light).clamp(min=0) + LIGHT_FLOOR)
+        speed = curve_form.evaluate(radii, *columns[n:])
+        size = light_form.half_light_radius(*columns[:n])
+        return torch.cat([torch.log(size / self.extent), light, torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)], 1)
+
+    def fit(self, wanted, r50, weights):
+        """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the best of the median's starts."""
+        n = len(self.low)
+        generator = torch.Generator().manual_seed(0)
+        starts = torch.logit(torch.rand(512, n, dtype=torch.float64, generator=generator).clamp(0.02, 0.98))
+        middle = wanted.median(0).values.expand(len(starts), -1)
+        middle_r50 = r50.median().expand(len(starts))
+        chosen = _chi2(middle - self.curves(starts, middle_r50), weights).topk(16, largest=False).indices
+        polished, chi2 = self._descend(starts[chosen], middle[:16], middle_r50[:16], weights, 2 * _ITERATIONS)
+        free = polished[chi2.argmin()].expand(len(wanted), -1)
+        return self._descend(free, wanted, r50, weights, _ITERATIONS)[0]
+
+    def _descend(self, free, wanted, r50, weights, iterations):
+        """Levenberg-Marquardt, each draw with its own damping. A weak pull to the middle keeps what nothing fixes."""
+        n = free.shape[1]
+        damping = torch.full((len(free), 1), 1e-2, dtype=free.dtype)
+        rest = wanted - self.curves(free, r50)
+        chi2 = _chi2(rest, weights) + _pull(free)
+        for _ in range(iterations):
+            step = 1e-4
+            columns = [
+                (self.curves(free + step * unit, r50) - (wanted - rest)) / step
+                for unit in torch.eye(n, dtype=free.dtype)
+            ]
+            jacobian = torch.stack(columns, -1)
+            weighted = weights @ jacobian
+            normal = jacobian.transpose(1, 2) @ weighted
+            right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * free
+            diagonal = torch.diagonal(normal, dim1=1, dim2=2) * damping + _PULL + 1e-9
+            move = torch.linalg.solve(normal + torch.diag_embed(diagonal), right).clamp(-2, 2)
+            trial = (free + move).clamp(-8, 8)
+            trial_rest = wanted - self.curves(trial, r50)
+            trial_chi2 = _chi2(trial_rest, weights) + _pull(trial)
+            better = trial_chi2 < chi2
+            free = torch.where(better[:, None], trial, free)
+            rest = torch.where(better[:, None], trial_rest, rest)
+            chi2 = torch.where(better, trial_chi2, chi2)
+            damping = torch.where(better[:, None], 0.3 * damping, 5 * damping).clamp(1e-6, 1e4)
+        return free, chi2
+
+
+_PULL = 0.03
+
+
+def _pull(free):
+    return _PULL * (free**2).sum(-1)
+
+
+def _chi2(rest, weights):
+    return ((rest @ weights) * rest).sum(-1)
+
+
+def _double(frame):
+    return replace(frame, **{k: v.double() for k, v in vars(frame).items() if torch.is_tensor(v)})

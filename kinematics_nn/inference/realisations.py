@@ -1,0 +1,104 @@
+"""The network's posterior of one galaxy: trunk once, head anew for every realisation, then the forms."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+
+from ..decoder.geometry import axis_scale
+from ..network.dropout import realisations
+from ..network.frame import Frame, make_frame
+from ..network.prepare import prepare
+from ..network.weights import DEFAULT, load_encoder
+from .line_width import line_width
+from .projection import project
+
+__all__ = ["network_draws", "network_samples"]
+
+_RINGS = np.geomspace(0.1, 4.0, 12)  # of r50: holds 95 % of an exponential disc's light
+
+
+def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT):
+    """Monte-Carlo-dropout realisations of the network for an observation.
+
+    Every realisation is one draw from the density under dropout masks of its own, so that the draws are from the
+    integral over weights, P(k|x,D) = int P(k|x,w) q(w) dw (Dawson et al. 2021, MNRAS 503, 574, eq. 3).
+
+    Returns
+    -------
+    targets : Tensor (n_samples, target)
+        Relative to the frame.
+    frame : Frame
+        With scalar attributes; ``flux`` in the cube's unit times km/s arcsec2.
+    """
+    encoder = load_encoder(weights, str(device))
+    cubes, unit = prepare(observation)
+    with torch.no_grad():
+        frame = make_frame(cubes)
+        trunk = encoder.trunk(frame.image.to(device), frame.facts.to(device))
+        with realisations(encoder, seed, device) as generator:
+            targets = encoder.sample(trunk, n_samples, generator)[0].cpu()
+    frame = Frame(**{field.name: getattr(frame, field.name)[0] for field in fields(Frame)})
+    return targets, replace(frame, flux=frame.flux * unit)
+
+
+def network_samples(observation, forms, n_samples, *, seed, device="cpu", weights=DEFAULT):
+    """Samples of the parameters of ``forms`` from the network alone.
+
+    Returns
+    -------
+    dict
+        Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
+    """
+    targets, frame = network_draws(observation, n_samples, seed=seed, device=device, weights=weights)
+    beam = float(np.sqrt(observation.beam[0] * observation.beam[1]))
+    with torch.no_grad():
+        disc, curve, light = project(targets, frame, forms, beam)
+    # The network measured on the cube's axis; speeds are the galaxy's own.
+    scale = axis_scale(disc.vsys, observation.header["convention"])
+    dispersion = disc.dispersion / scale
+    for parameter in forms.rotation_curve.parameters:
+        if parameter.powers[0] == 1:
+            curve[parameter.name] = curve[parameter.name] / scale
+    shape = _dispersion_parameters(forms.velocity_dispersion, dispersion, disc.r50)
+    values = {"rotation_curve": curve, "surface_brightness": light, "velocity_dispersion": shape}
+    named = {
+        column: value
+        for slot, columns in forms.slots.items()
+        for column, value in zip(columns, values[slot].values(), strict=True)
+    }
+    v22 = forms.rotation_curve.evaluate(1.31 * disc.r50, *curve.values())
+    radii = disc.r50[:, None] * torch.as_tensor(_RINGS)
+    profile = forms.surface_brightness.evaluate(radii, *(v[:, None] for v in light.values()))
+    speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve.values()))
+    samples = {
+        "inclination": torch.rad2deg(disc.inclination),
+        "pa": torch.rad2deg(disc.pa),
+        "east": disc.east,
+        "north": disc.north,
+        "vsys": disc.vsys,
+        "flux": disc.flux / observation.header["brightness_per_flux"],
+        "thickness": disc.thickness,
+        **named,
+        "r50": disc.r50,
+        "v22": v22,
+        "v22_sini": v22 * torch.sin(disc.inclination),
+        "w50": line_width(speed, profile, radii, disc.inclination, dispersion),
+    }
+    return {name: value.double().numpy() for name, value in samples.items()}
+
+
+def _dispersion_parameters(form, dispersion, r50):
+    """A dispersion form's parameters that give the network's one dispersion at the half-light radius.
+
+    The network knows a single dispersion; the shape of a form with more parameters keeps its defaults.
+    """
+    values = {}
+    for parameter in form.parameters:
+        at = torch.full_like(dispersion, parameter.default)
+        values[parameter.name] = at / 8.0 * r50 if parameter.unit == "arcsec" else at
+    level = form.evaluate(r50, *values.values())
+    return {
+        p.name: values[p.name] * dispersion / level if p.powers[0] == 1 else values[p.name]
+        for p in form.parameters
+    }

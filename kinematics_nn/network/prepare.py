@@ -1,0 +1,90 @@
+"""From an `Observation` to the `Cubes` that the network frame takes: binned to what the network resolves."""
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from .frame import Cubes
+
+__all__ = ["prepare"]
+
+_PIXELS, _CHANNELS, _BEAM = 48, 30, 9
+"""Largest extent of the emission in pixels and channels, and of the beam in pixels, that the simulations hold."""
+
+_SNR = 100
+"""Largest peak over noise that the simulations hold; a better cube is given noise to come down to it."""
+
+
+def prepare(observation, seed=0):
+    """Bin an observation to at most a few thousand pixels and 30 channels across the emission.
+
+    Returns
+    -------
+    cubes : Cubes
+        A batch of one.
+    unit : float
+        Noise of a binned voxel: one of ``cubes.data`` in the cube's unit.
+    """
+    emission = observation.emission
+    spans = [np.flatnonzero(emission.any(tuple(a for a in (0, 1, 2) if a != axis))) for axis in (0, 1, 2)]
+    extents = [span[-1] - span[0] + 1 for span in spans]
+    matrix = _pixel_matrix(observation.xi, observation.eta)
+    beam_pixels = np.sqrt(observation.beam[0] * observation.beam[1] / abs(np.linalg.det(matrix)))
+    bins = max(1, -(-max(extents[1:]) // _PIXELS), int(beam_pixels // _BEAM))
+    channels = max(1, -(-extents[0] // _CHANNELS))
+    factors = (channels, bins, bins)
+    valid = _sum(observation.valid.astype(np.float32), factors)
+    data = _sum(observation.data * observation.valid, factors) / np.maximum(valid, 1)
+    whole = np.prod(factors)
+    data[valid < 0.5 * whole] = 0
+    source = _sum(emission.astype(np.float32), factors) > 0
+    used = (valid >= 0.5 * whole) & ~source
+    typical = float(np.median(observation.rms[emission])) if emission.any() else float(np.median(observation.rms))
+    sample = data[used]
+    # Averages over correlated noise: measured where there is enough of it, else as if a beam were one sample.
+    if sample.size > 500 and np.count_nonzero(sample) > 0.5 * sample.size:
+        unit = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+    else:
+        unit = typical / np.sqrt(channels * max(1.0, (bins / max(beam_pixels, 1.0)) ** 2))
+    unit = max(unit, 1e-12 * float(np.abs(data).max()))
+    peak = float(data[source].max())
+    if peak > _SNR * unit:
+        rng = np.random.default_rng(seed)
+        noise = gaussian_filter(rng.standard_normal(data.shape), (0, *[beam_pixels / bins / 2.355] * 2))
+        data = data + np.where(valid > 0, noise * (peak / _SNR / noise.std()), 0)
+        unit = float(np.hypot(unit, peak / _SNR))
+    relative = np.where(observation.valid, typical / observation.rms, 0).mean(0, dtype=np.float32)
+    weight = _sum(relative[None], (1, bins, bins))[0] / bins**2
+    edges = np.append(observation.edges[:-1:channels], observation.edges[-1])
+    inner = (bins - 1) / 2
+    origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
+
+    def tensor(array):
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)[None]
+
+    cubes = Cubes(
+        data=tensor(data / unit),
+        weight=tensor(weight).clamp(max=2),
+        seed=torch.as_tensor(source)[None],
+        matrix=tensor(matrix * bins),
+        origin=tensor(origin),
+        edges=tensor(edges),
+        beam=tensor(observation.beam),
+    )
+    return cubes, unit
+
+
+def _sum(cube, factors):
+    """Sum over blocks of ``factors``; the last block of an axis may be cut off by its end."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            cube = np.add.reduceat(cube, np.arange(0, cube.shape[axis], factor), axis=axis)
+    return cube
+
+
+def _pixel_matrix(xi, eta):
+    """(2, 2) offsets (east, north) [arcsec] of one pixel along x (first column) and y (second column)."""
+    ny, nx = xi.shape
+    along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (xi, eta)]
+    along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (xi, eta)]
+    return np.array([along_x, along_y]).T
