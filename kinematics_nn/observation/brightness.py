@@ -12,8 +12,11 @@ from kinematics_nn.errors import MissingBeam, VaryingBeam, WrongUnit
 
 __all__ = ["cube_beam", "cube_unit", "flux_scale"]
 
-# What is no brightness, however it is scaled: an axis, a moment map, or a flux density that does not say per what.
-NO_BRIGHTNESS = (u.m / u.s, u.m, u.s, u.Hz, u.rad, u.sr, u.mag, u.Jy, u.Jy * u.km / u.s, u.K * u.km / u.s)
+# What is no brightness, however it is scaled: an axis, a flux density that does not say per what, or a moment map
+# ("Jy/beam km/s" among them, which FITS reads as a division).
+PER_AREA = (u.Jy / u.beam, u.Jy / u.pix, u.Jy / u.sr, u.K)
+NO_BRIGHTNESS = (u.m / u.s, u.m, u.s, u.Hz, u.rad, u.sr, u.mag, u.Jy, u.Jy * u.m / u.s)
+NO_BRIGHTNESS += tuple(unit * speed for unit in PER_AREA for speed in (u.m / u.s, 1 / (u.m * u.s)))
 
 STATE_UNIT = "header['BUNIT'] = 'Jy/beam' (or 'K', 'Jy/pixel') and SpectralCube.read(fits.PrimaryHDU(data, header))"
 

@@ -118,7 +118,8 @@ def find_sources(snr, finite, fwhm, free=None):
 
 def _clip(smoothed, finite, free, least):
     """Voxels above the clip and above the seed, at one scale; the smoothed noise is at least ``least``."""
-    level = max(robust_level(smoothed[finite if free is None else free]), least)
+    # Smoothing leaves less than all of the noise, whatever the correlation; more than that is emission.
+    level = min(max(robust_level(smoothed[finite if free is None else free]), least), 1.0)
     high, low = smoothed.max(axis=(1, 2)), -smoothed.min(axis=(1, 2))
     seed = max(SEED * level, min(low.max(), NEGATIVE_SHARE * high.max()))
     clip = np.maximum(GROW * level, np.minimum(0.8 * low, NEGATIVE_SHARE * high))

@@ -81,7 +81,7 @@ def measure_noise(data, finite, free, fwhm):
                 f"only {np.count_nonzero(free) / beam_pixels:.0f} beams are free of emission, {ENOUGH} are needed to "
                 f"measure the noise: {assumed}. Give rms= if you know it.",
                 NoiseWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     if level <= NOISE_FREE * peak:
         note.update(method="floor", channel_scatter=0.0, field_scatter=0.0)

@@ -106,7 +106,7 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
             if absent
         )
         raise MissingVelocity(
-            f"a {axis_type} axis with rest value {rest or 'none'} and velocity convention {convention or 'none'}",
+            f"a {axis_type} axis with rest value {rest} and velocity convention {convention}",
             "the rest frequency or wavelength of the line and a velocity convention",
             f"fit({missing}), with the line's own values",
         )
@@ -115,12 +115,13 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
         velocity = values.to(u.Hz, u.spectral()).to(u.km / u.s, DOPPLER[convention](rest))
     else:
         velocity = _as_velocity(values, axis_type)
-        moved = rest_value is not None and rest_header is not None and not np.isclose(rest / rest_header, 1, rtol=1e-12)
+        moved = rest is not None and rest_header is not None and rest.to(u.Hz, u.spectral()) != rest_header
         if convention != native or moved:
             # Between two conventions the rest value cancels: any will do where the header names none.
-            start = rest_header or rest or 1 * u.GHz
-            frequency = velocity.to(u.Hz, DOPPLER[native](start))
-            velocity = frequency.to(u.km / u.s, DOPPLER[convention](rest or start))
+            new = 1 * u.GHz if rest is None else rest
+            old = new if rest_header is None else rest_header
+            frequency = velocity.to(u.Hz, DOPPLER[native](old))
+            velocity = frequency.to(u.km / u.s, DOPPLER[convention](new))
 
     edges = velocity.to_value(u.km / u.s)
     steps = np.diff(edges)
@@ -182,7 +183,7 @@ def _header_rest(wcs):
     if wcs.wcs.restfrq > 0:
         return wcs.wcs.restfrq * u.Hz
     if wcs.wcs.restwav > 0:
-        return wcs.wcs.restwav * u.m
+        return (wcs.wcs.restwav * u.m).to(u.Hz, u.spectral())
     return None
 
 
