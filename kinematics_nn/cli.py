@@ -69,7 +69,7 @@ def fit(args):
         if path is not None:
             table_format(path)
     _check_pictures(args.plot, args.corner)
-    options = given(args, *KINDS, "method", "n_samples", "seed", "device", "region", "velocity_convention")
+    options = given(args, *KINDS, "method", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
     options |= quantities(args, thickness=u.arcsec, distance=u.Mpc, rms=None, rest_value=None)
     if args.beam:
         options["beam"] = read_beam(args.beam)
@@ -127,8 +127,6 @@ def info(args):
     from .network.weights import weights_info
 
     print(f"kinematics_nn {__version__}")
-    print("\nweights")
-    _print_nested(weights_info())
     print("\npriors of the default forms (all forms: kinematics-nn forms)")
     for kind, name in zip(KINDS, ("arctan", "exponential", "constant"), strict=True):
         for parameter in get_form(name, kind).parameters:
@@ -138,6 +136,8 @@ def info(args):
         print(f"  cuda:{index} ({torch.cuda.get_device_name(index)})")
     if torch.backends.mps.is_available():
         print("  mps")
+    print("\nweights")
+    _print_nested(weights_info())
 
 
 def forms(args):
@@ -281,8 +281,8 @@ def _write_cube(cube, path, overwrite):
 
 
 def _prior(prior):
-    relative = f" x {prior.relative_to}" if prior.relative_to else ""
-    return f"{type(prior).__name__} {prior.lo:g} to {prior.hi:g}{relative}"
+    ends = (f"{end:g} {scale or ''}".strip() for end, scale in zip((prior.lo, prior.hi), prior.scales, strict=True))
+    return f"{type(prior).__name__} {' to '.join(ends)}"
 
 
 def _print_nested(values, indent=2):

@@ -42,7 +42,7 @@ def simulate_galaxy(seed=1):
         **_DISC,
         rotation_curve=curve,
         surface_brightness=ExponentialDisc(**_LIGHT),
-        rms=3 * u.mJy / u.beam,
+        rms=1 * u.mJy / u.beam,
         seed=seed,
     )
     # Half of an exponential disc's light lies within 1.678 scale lengths.

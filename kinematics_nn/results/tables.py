@@ -44,8 +44,15 @@ The column ``flags`` of a summary holds their sum; ``bitfield_to_boolean_mask(ta
 flag_name_map=KinematicFlags)`` selects among many rows, and `decode_flags` gives the names of one.
 """
 
-STATISTICS = ("", "_std", "_meandev", "_p16", "_p50", "_p84")
-"""Suffixes of a parameter's columns: mean, standard deviation, mean absolute deviation, percentiles."""
+STATISTICS = {
+    "": "mean",
+    "_std": "standard deviation",
+    "_meandev": "mean absolute deviation",
+    "_p16": "16th percentile",
+    "_p50": "median",
+    "_p84": "84th percentile",
+}
+"""Suffixes of a parameter's columns, and what they are."""
 
 CIRCULAR = ("pa", "ra")
 
@@ -203,7 +210,7 @@ def summary_row(columns, samples, facts, meta):
         for suffix, value in values.items():
             column = Masked([np.nan], mask=[True]) * unit if value is None else u.Quantity([value], unit)
             row[name + suffix] = column
-            row[name + suffix].info.description = text
+            row[name + suffix].info.description = f"{text}: {STATISTICS[suffix]}"
     for name, (dtype, text) in FACTS.items():
         value = facts.get(name)
         if dtype is str:
@@ -259,9 +266,11 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, np.generic | np.ndarray) and not isinstance(value, u.Quantity):
         return plain(value.tolist())
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
+    # Subclasses too (torch's version is one of str) become the plain type, the only one that YAML takes.
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return None if value is None else str(value)
 
 
 def write_table(table, path, overwrite=False):

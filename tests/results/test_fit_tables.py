@@ -195,9 +195,25 @@ def test_unknown_suffix(fit, tmp_path):
 
 
 def test_provenance_is_made_plain(observation, forms, fit):
-    meta = {"seed": np.int64(3), "noise": {"fwhm": np.array([1.0, 2.0])}, "versions": ("a", "b"), 5: 6 * u.km}
+    class Version(str):
+        """As torch's, a str that YAML does not know."""
+
+    meta = {
+        "torch": Version("2.13"),
+        "seed": np.int64(3),
+        "noise": {"fwhm": np.array([1.0, 2.0])},
+        "versions": ("a", "b"),
+        5: 6 * u.km,
+    }
     again = KinematicFit(observation, forms, fit._samples, meta=meta)
-    assert again.summary.meta == {"seed": 3, "noise": {"fwhm": [1.0, 2.0]}, "versions": ["a", "b"], "5": "6.0 km"}
+    assert again.summary.meta == {
+        "torch": "2.13",
+        "seed": 3,
+        "noise": {"fwhm": [1.0, 2.0]},
+        "versions": ["a", "b"],
+        "5": "6.0 km",
+    }
+    assert type(again.summary.meta["torch"]) is str
     assert json.dumps(again.summary.meta)
 
 
