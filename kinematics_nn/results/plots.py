@@ -86,6 +86,7 @@ def plot_fit(fit):
         name, facts = _headline(fit)
         fig.text(0.5, 6.92 / height, name, ha="center", fontsize=10, weight="bold")
         fig.text(0.5, 6.72 / height, facts, ha="center", fontsize=8.5)
+        fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=_MODEL)
     return fig
 
 
@@ -116,6 +117,8 @@ def plot_corner(fit, parameters=None):
         corner(
             np.stack([fit.samples[name].value for name in names], axis=1),
             bins=30,
+            # Tails of a few samples would squeeze the rest into a corner.
+            range=[0.99] * len(names),
             smooth=1.0,
             labels=[_label(name, fit.samples[name].unit) for name in names],
             labelpad=0.12,
@@ -245,7 +248,7 @@ def _draw_slice(ax, fit, model):
     seen_speed = curves * axis_scale(vsys, convention) * np.sin(np.deg2rad(inclination))
     for side in (-1, 1):
         low, middle, high = np.percentile(vsys + side * seen_speed, [16, 50, 84], axis=0)
-        ax.fill_between(side * radius, low, high, color=_CURVE, alpha=0.35, linewidth=0)
+        ax.fill_between(side * radius, low, high, color=_CURVE, alpha=0.25, linewidth=0)
         ax.plot(side * radius, middle, color=_CURVE, linewidth=1.2)
     ax.axhline(best["vsys"], color="0.4", linewidth=0.5, linestyle=":")
     ax.axvline(0, color="0.4", linewidth=0.5, linestyle=":")
@@ -276,14 +279,17 @@ def _draw_curve(ax, fit):
     error = [[v22 - row["v22_p16"].value], [row["v22_p84"].value - v22]]
     ax.errorbar(r22, v22, yerr=error, fmt="o", color=_MODEL, markersize=4, capsize=2, linewidth=1, label=r"$V_{2.2}$")
     beam = np.sqrt(observation.beam[0] * observation.beam[1])
-    ax.set_ylim(0, 1.08 * max(p98.max(), v22 + error[1][0]))
+    # A long tail may leave the panel: what is measured is to be seen.
+    ax.set_ylim(0, 1.08 * max(min(p98.max(), 1.5 * p84.max()), v22 + error[1][0]))
     ax.set_xlim(0, max(radius.value[-1], 1.05 * r22))
     # The beam's FWHM as a bar, in the lower right where rotation curves are not.
     right = 0.96 * ax.get_xlim()[1]
     level = 0.06 * ax.get_ylim()[1]
     ax.plot([right - beam, right], [level, level], color="0.3", linewidth=2.5, solid_capstyle="butt")
     ax.text(right, 1.35 * level, "beam", ha="right", va="bottom", fontsize=7, color="0.3")
-    ax.legend(loc="lower center", frameon=False, fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0)
+    ax.legend(
+        loc="lower center", framealpha=0.75, edgecolor="none", fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0
+    )
     ax.set_xlabel("Radius [arcsec]")
     if fit.distance is not None:
         kpc = fit.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
