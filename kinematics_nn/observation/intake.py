@@ -13,8 +13,6 @@ from spectral_cube.spectral_cube import BaseSpectralCube
 
 from kinematics_nn.errors import (
     BlankCube,
-    NoEmission,
-    SeveralSourcesWarning,
     StokesCube,
     TooFewChannels,
     TooLarge,
@@ -23,21 +21,14 @@ from kinematics_nn.errors import (
 )
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
 from kinematics_nn.observation.grid import pixel_scales, region_mask, sky_grid
-from kinematics_nn.observation.mask import find_sources, robust_level
-from kinematics_nn.observation.noise import coarse_field, measure_noise
 from kinematics_nn.observation.observation import Observation
+from kinematics_nn.observation.source import LEAST_CHANNELS, check_line, choose, detect
 from kinematics_nn.observation.spectral import spectral_axis
 
 __all__ = ["observe"]
 
-# Rotation cannot be told from fewer.
-LEAST_CHANNELS = 4
-
 # Data, masks, noise and the smoothed copies of the detection, at their peak.
 BYTES_PER_VOXEL = 40
-
-# Another source with this share of the flux may be the other half of a galaxy, and the user is asked.
-COMPARABLE = 0.3
 
 # Beams around the emission that the crop keeps.
 MARGIN_BEAMS = 2.0
@@ -134,12 +125,12 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
             "cube.unmasked_data[:] to see the data without the cube's mask",
         )
 
-    labels, rms_array, note = _detect(data, finite, fwhm, given_rms)
+    labels, rms_array, note = detect(data, finite, fwhm, given_rms)
     if region is not None:
         # Whoever draws a region says that what it holds is the galaxy, in however many pieces.
         labels = (labels > 0).astype(np.int32)
-    emission, n_sources = _choose(labels, data, valid, rms_array)
-    _check_line(emission, data)
+    emission, n_sources = choose(labels, data, valid, rms_array)
+    check_line(emission, data)
     valid &= (labels == 0) | emission
 
     crop = _crop(emission, margin)
@@ -277,59 +268,6 @@ def _rms_array(rms, unit, shape):
             "rms= left away, and it is measured",
         )
     return np.broadcast_to(values, shape)
-
-
-def _detect(data, finite, fwhm, given_rms):
-    """Labels of the sources, the noise of each voxel, and how it was measured."""
-    if given_rms is not None:
-        rms = np.where(finite, given_rms, np.float32(1))
-        labels, _ = find_sources(data / rms, finite, fwhm)
-        return labels, rms, {"method": "given", "rms": float(np.median(rms[finite]))}
-    field = coarse_field(data, finite, fwhm).astype(np.float32)
-    relative = data / field
-    scale = max(robust_level(relative[finite]), 1e-3 * float(relative.max())) or 1.0
-    _, near = find_sources(relative / np.float32(scale), finite, fwhm)
-    free = finite & ~near
-    rms, note = measure_noise(data, finite, free, fwhm)
-    if not note["rms"] > 0:
-        raise NoEmission("no positive value in the cube", "emission", "cube.max() to see the brightest voxel")
-    labels, near = find_sources(data / rms, finite, fwhm, free if note["method"] == "line-free" else None)
-    return labels, rms, note
-
-
-def _choose(labels, data, valid, rms):
-    """Emission of the source with the most flux where the data may be used, and the number of sources."""
-    found = np.where(valid, labels, 0)
-    flux = np.bincount(found.ravel(), weights=data.ravel())
-    flux[0] = -np.inf
-    if not np.any(flux > 0):
-        best = float((data / rms)[valid].max())
-        raise NoEmission(
-            f"no emission: the brightest voxel is at {best:.1f} times the noise of {np.median(rms[valid]):.3g}",
-            "a peak of 5 times the noise, smoothed by the beam and three channels",
-            "fit(region=...) or fit(rms=...) if you know better, cube.spectral_slab(...) to leave out bad channels",
-        )
-    ranked = np.sort(flux[flux > 0])[::-1]
-    if len(ranked) > 1 and ranked[1] > COMPARABLE * ranked[0]:
-        warnings.warn(
-            f"{len(ranked)} sources, the second with {ranked[1] / ranked[0]:.0%} of the flux of the first: "
-            "the first is taken. Give region= around the other, or around all that is one galaxy.",
-            SeveralSourcesWarning,
-            stacklevel=3,
-        )
-    return found == np.argmax(flux), len(ranked)
-
-
-def _check_line(emission, data):
-    """Refuse a line that is above a tenth of its peak in fewer channels than rotation takes."""
-    line = np.where(emission, data, 0).sum(axis=(1, 2))
-    n_line = int(np.count_nonzero(line > 0.1 * line.max()))
-    if n_line < LEAST_CHANNELS:
-        raise TooFewChannels(
-            f"a line of {n_line} channels in a cube of {len(line)}",
-            f"at least {LEAST_CHANNELS}",
-            "the cube before its channels were averaged",
-        )
 
 
 def _crop(emission, margin):
