@@ -75,8 +75,9 @@ def fit(args):
         options["beam"] = read_beam(args.beam)
     cube = _slab(_read(args.cube), args)
     result = _timed_fit(fit_cube, cube, args.cube, options)
-    print(result)
+    # Files first: a reader of the text that goes away (head) must not cost them.
     _write(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
+    print(result)
 
 
 def simulate(args):
@@ -113,9 +114,9 @@ def demo(args):
     cube, truth = simulate_galaxy(args.seed)
     _write_cube(cube, folder / "demo.fits", overwrite=True)
     result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **given(args, "device")})
-    print(comparison(result, truth))
     names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
     _write(result, *(folder / name for name in names), overwrite=True)
+    print(comparison(result, truth))
 
 
 def info(args):
