@@ -86,7 +86,7 @@ def simulate(args):
     from .simulation import simulate as simulate_cube
 
     check_writable(args.cube, args.overwrite)
-    options = given(args, "seed")
+    options = given(args, "seed", "integrate_pixels")
     options |= quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
     options |= quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
     if args.shape:
