@@ -70,9 +70,9 @@ def test_it_keeps_no_cube_alive():
 
 def test_fit_passes_the_cube_and_every_argument_on(monkeypatch):
     received = {}
-    monkeypatch.setattr("kinematics_nn.fitting.fit", lambda cube, **kwargs: received.update(kwargs, cube=cube))
+    monkeypatch.setattr("kinematics_nn.accessor.fit", lambda cube, **kwargs: received.update(kwargs, cube=cube))
     cube = cube_of(SpectralCube)
-    names = list(inspect.signature(Kinematics.fit).parameters)[1:]
+    names = list(inspect.signature(kinematics_nn.fit).parameters)[1:]
     given = {name: object() for name in names}
     cube.kinematics.fit(**given)
     assert received.pop("cube") is cube
