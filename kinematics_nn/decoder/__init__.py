@@ -4,6 +4,6 @@ from .beam import BeamOperator, beam_covariance
 from .disc import GEOMETRY, DiscDecoder, Forms
 from .grid import Grid, regular_grid
 from .quadrature import Quadrature
-from .render import render
+from .render import render, render_on
 
-__all__ = ["GEOMETRY", "BeamOperator", "DiscDecoder", "Forms", "Grid", "Quadrature", "beam_covariance", "regular_grid", "render"]
+__all__ = ["GEOMETRY", "BeamOperator", "DiscDecoder", "Forms", "Grid", "Quadrature", "beam_covariance", "regular_grid", "render", "render_on"]

@@ -65,14 +65,15 @@ class DiscDecoder:
     def __init__(self, grid, forms, quadrature=None, *, lsf=0.0, integrate_pixels=False, faint=1e-6, pad=None):
         dtype, device = grid.xi.dtype, grid.xi.device
         self.grid, self.forms, self.lsf, self.faint = grid, forms, lsf, faint
-        self.quadrature = quadrature or Quadrature.product(dtype=dtype, device=device)
+        self.quadrature = quadrature or Quadrature()
         self.pad = grid.padding() if pad is None else pad
         self.names = forms.parameter_names
         matrix = grid.pixel_matrix.double()
         self._pixel = float(torch.linalg.det(matrix).abs().sqrt())
         xi, eta = grid.padded_offsets(self.pad)
         self._shape = tuple(xi.shape)
-        x, y, m = self.quadrature.x, self.quadrature.y, matrix.to(dtype)
+        x, y, self._depth = self.quadrature.tensors(self._shape, dtype, device)
+        m = matrix.to(dtype)
         self._xi = xi.reshape(-1, 1) + m[0, 0] * x + m[0, 1] * y
         self._eta = eta.reshape(-1, 1) + m[1, 0] * x + m[1, 1] * y
         self.beam = BeamOperator(
@@ -108,13 +109,13 @@ class DiscDecoder:
         )  # (batch, pixel, k)
         extent = forms.surface_brightness.half_light_radius(*light) / 1.678
         thickness = self._resolved_thickness(values["thickness"], extent, inclination)
-        depth = self.quadrature.depth
+        depth = self._depth
         y, z, width = line_of_sight(w, inclination, thickness, extent, depth)
         radius = torch.sqrt(u**2 + y**2 + 1e-12)
-        # The quadrature weighs by exp(-|depth|) / 2, so that law is divided out of the vertical one.
+        # The depths are spread as exp(-|depth|) / 2, so that law is divided out of the vertical one.
         column = torch.exp(depth.abs() - z.abs() / thickness) * width / thickness
         face_on = forms.surface_brightness.evaluate(radius, *light) / forms.surface_brightness.total(*light)
-        brightness = values["flux"] * self.grid.brightness_per_flux * face_on * column * self.quadrature.weight
+        brightness = (values["flux"] * self.grid.brightness_per_flux / len(self.quadrature)) * face_on * column
         if light_map is not None:
             brightness = brightness * light_map.flatten(1)[..., None]
 

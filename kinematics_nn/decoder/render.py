@@ -1,5 +1,6 @@
 """Rendering a fitted disc on the voxels of an observation, or of the whole cube that it was cut from."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from .disc import DiscDecoder
 from .grid import Grid
 from .quadrature import Quadrature
 
-__all__ = ["render"]
+__all__ = ["render", "render_on"]
 
 
 def render(observation, forms, parameters, full=True, quadrature=None):
@@ -26,7 +27,7 @@ def render(observation, forms, parameters, full=True, quadrature=None):
     full : bool, optional
         Over the whole input cube, or over the observation's crop alone.
     quadrature : Quadrature, optional
-        Points a pixel is summed at.
+        Points a pixel is summed at; by default as many as the disc asks for.
 
     Returns
     -------
@@ -36,9 +37,21 @@ def render(observation, forms, parameters, full=True, quadrature=None):
     grid = Grid.from_observation(observation)
     if full:
         grid = _whole(grid, observation.header)
+    return render_on(grid, forms, parameters, quadrature).numpy()
+
+
+def render_on(grid, forms, parameters, quadrature=None, **options):
+    """Brightness (channel, y, x) on a `Grid`; ``options`` go to `DiscDecoder`."""
     vector = torch.tensor([[parameters[name] for name in forms.parameter_names]], dtype=grid.xi.dtype)
+    if quadrature is None:
+        light = [parameters[name] for name in forms.slots["surface_brightness"]]
+        scale = float(forms.surface_brightness.half_light_radius(*light)) / 1.678
+        inclination = math.radians(parameters["inclination"])
+        minor = math.hypot(scale * math.cos(inclination), parameters["thickness"] * math.sin(inclination))
+        pixel = float(torch.linalg.det(grid.pixel_matrix.double()).abs().sqrt())
+        quadrature = Quadrature.suited(minor / pixel)
     with torch.no_grad():
-        return DiscDecoder(grid, forms, quadrature)(vector)[0].contiguous().numpy()
+        return DiscDecoder(grid, forms, quadrature, **options)(vector)[0].contiguous()
 
 
 def _whole(grid, header):

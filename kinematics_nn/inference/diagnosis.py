@@ -6,7 +6,7 @@ from ..decoder import Quadrature, render
 
 __all__ = ["beams_across", "diagnose"]
 
-_QUICK = {"oversample": 2, "depths": 4}
+_QUICK = Quadrature(oversample=2, depths=4)
 
 
 def beams_across(observation, parameters, forms):
@@ -40,7 +40,7 @@ def diagnose(observation, forms, samples, best):
     flags : list of str
         Names of `~kinematics_nn.results.tables.KinematicFlags`.
     """
-    model = render(observation, forms, best, full=False, quadrature=Quadrature.product(**_QUICK))
+    model = render(observation, forms, best, full=False, quadrature=_QUICK)
     seen = observation.valid & (observation.emission | (model > 3 * observation.rms))
     rest = (observation.data[seen] - model[seen]) / observation.rms[seen]
     dof = max(1, rest.size - len(forms.parameter_names))

@@ -154,7 +154,7 @@ class Simulator:
         if key not in self._decoders:
             forms = Forms(curve, light, get_form("constant", "velocity_dispersion"))
             self._decoders[key] = DiscDecoder(
-                regular_grid(self.shape, device=self.device), forms, Quadrature.staggered(2, device=self.device), faint=3e-4, pad=self.pad
+                regular_grid(self.shape, device=self.device), forms, Quadrature(oversample=2, depths=3), faint=3e-4, pad=self.pad
             )
         sky = self._decoders[key].sky(parameters, self._clumps(len(parameters)))
         return self._beam(beam, ratio, "beam")(sky)
@@ -192,7 +192,7 @@ class Simulator:
         if self.rng.random() < self.ranges.hanning_share:
             padded = torch.cat([noise[:, :1], noise, noise[:, -1:]], 1)
             noise = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
-        inner = noise[:, 2:-2, 2:-2, 2:-2]
+        inner = noise[:, 2:-2:3, 2:-2, 2:-2]  # a third of the channels, for speed
         return noise / inner.std((1, 2, 3), keepdim=True)
 
     def _crop(self, data, clean, beam, ratio):

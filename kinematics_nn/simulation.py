@@ -1,0 +1,207 @@
+"""`simulate`: the public face of the decoder, from parameters with units to a SpectralCube."""
+
+import astropy.units as u
+import numpy as np
+from astropy.wcs import WCS
+
+from .errors import KinematicsError, WrongUnit
+
+__all__ = ["simulate"]
+
+_KM_S = u.km / u.s
+
+
+def simulate(
+    *,
+    shape=(40, 64, 64),
+    pixel_scale=1 * u.arcsec,
+    channel_width=10 * _KM_S,
+    beam=None,
+    like=None,
+    inclination=60 * u.deg,
+    pa=30 * u.deg,
+    vsys=0 * _KM_S,
+    offset=(0, 0) * u.arcsec,
+    flux=10 * u.Jy * _KM_S,
+    velocity_dispersion=10 * _KM_S,
+    thickness=0 * u.arcsec,
+    rotation_curve=None,
+    surface_brightness=None,
+    integrate_pixels=False,
+    rms=None,
+    seed=None,
+):
+    """
+    Make the cube of a rotating disc.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Channels, and pixels along y and x.
+    pixel_scale, channel_width : `~astropy.units.Quantity`
+        The field is centred on RA 180, Dec 0 with north up and east left; the band on ``vsys``.
+    beam : `~radio_beam.Beam` or `~astropy.units.Quantity`, optional
+        The beam, or the FWHM of a round one; 4 pixels by default, or that of ``like``.
+    like : `~spectral_cube.SpectralCube`, optional
+        A cube whose grid, axis, beam and unit to take, in place of ``shape``, ``pixel_scale`` and ``channel_width``.
+    inclination, pa, vsys, flux, thickness : `~astropy.units.Quantity`
+        Of the disc; ``flux`` is over the whole sky, ``thickness`` the scale height of an exponential law.
+    offset : `~astropy.units.Quantity`
+        (East, north) of the disc's centre from the WCS reference position (CRVAL).
+    velocity_dispersion : `~astropy.units.Quantity` or model
+        Intrinsic: one for the whole disc, or a model of `kinematics_nn.models`.
+    rotation_curve, surface_brightness : model
+        Of `kinematics_nn.models`; ``ArctanRotationCurve(vmax=200*u.km/u.s, r_turn=3*u.arcsec)`` and
+        ``ExponentialDisc(r_scale=8*u.arcsec)`` by default.
+    integrate_pixels : bool
+        Whether a voxel holds the average over its pixel, as an optical detector's does, or the value at its centre, as
+        an interferometer's.
+    rms : `~astropy.units.Quantity` or float, optional
+        Noise to add, correlated over the beam, in the cube's unit; none by default.
+    seed : int, optional
+        Of the noise.
+
+    Returns
+    -------
+    `~spectral_cube.SpectralCube`
+        In Jy/beam, or the unit of ``like``.
+
+    Raises
+    ------
+    WrongUnit
+        A quantity's unit does not fit.
+    KinematicsError
+        The line lies outside the band.
+    """
+    import torch
+    from spectral_cube import SpectralCube
+
+    from .decoder import Forms, Grid, render_on
+    from .models import ArctanRotationCurve, ConstantDispersion, ExponentialDisc, inside_values
+    from .observation.brightness import cube_beam, cube_unit, flux_scale
+    from .observation.grid import pixel_scales, sky_grid
+    from .observation.spectral import spectral_axis
+
+    curve = rotation_curve or ArctanRotationCurve(vmax=200 * _KM_S, r_turn=3 * u.arcsec)
+    light = surface_brightness or ExponentialDisc(r_scale=8 * u.arcsec)
+    if isinstance(velocity_dispersion, (u.Quantity, str)):
+        velocity_dispersion = ConstantDispersion(_value("velocity_dispersion", velocity_dispersion, _KM_S) * _KM_S)
+    forms = Forms(curve.form, light.form, velocity_dispersion.form)
+    systemic = _value("vsys", vsys, _KM_S)
+    if like is None:
+        unit = u.Jy / u.beam
+        wcs = _plain_wcs(shape, pixel_scale, channel_width, systemic)
+        velref = 0
+    else:
+        wcs, shape = like.wcs, like.shape
+        unit = cube_unit(like.unit, str(like.header.get("BUNIT", "")))
+        velref = int(like.header.get("VELREF", 0))
+    celestial = wcs.celestial
+    if beam is None and like is None:
+        beam = 4 * pixel_scale
+    beam = cube_beam(like, beam)
+    axis = spectral_axis(wcs, shape[0], velref=velref)
+    sky = sky_grid(celestial, tuple(slice(0, n) for n in shape[1:]))
+    flux_unit, brightness_per_flux = flux_scale(unit, beam, float(np.prod(pixel_scales(celestial))))
+    east, north = _centre(celestial, offset, sky.reference)
+    values = {
+        "inclination": _value("inclination", inclination, u.deg),
+        "pa": _value("pa", pa, u.deg),
+        "east": east,
+        "north": north,
+        "vsys": systemic,
+        "flux": _value("flux", flux, u.Unit(flux_unit)),
+        "thickness": _value("thickness", thickness, u.arcsec),
+    }
+    for slot, model in (
+        ("velocity_dispersion", velocity_dispersion),
+        ("rotation_curve", curve),
+        ("surface_brightness", light),
+    ):
+        values.update(zip(forms.slots[slot], inside_values(model).values(), strict=True))
+    if not axis.edges[0] < systemic < axis.edges[-1]:
+        raise KinematicsError(
+            f"vsys={systemic:g} km/s outside the band, {axis.edges[0]:g} to {axis.edges[-1]:g} km/s",
+            "a line in the band",
+            "simulate(vsys=...)",
+        )
+
+    def tensor(array):
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)
+
+    sides = [beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), beam.pa.to_value(u.deg) + sky.north]
+    grid = Grid(
+        xi=tensor(sky.xi),
+        eta=tensor(sky.eta),
+        edges=tensor(axis.edges),
+        beam=tensor(sides),
+        convention=axis.convention,
+        brightness_per_flux=brightness_per_flux,
+    )
+    data = render_on(grid, forms, values, integrate_pixels=integrate_pixels).numpy()
+    if rms is not None:
+        data = data + _value("rms", rms, unit) * _noise(grid, shape, seed)
+    if axis.descending:
+        data = data[::-1]
+    header = wcs.to_header()
+    header["BUNIT"] = unit.to_string()
+    return SpectralCube(u.Quantity(np.ascontiguousarray(data), unit), wcs, beam=beam, header=header)
+
+
+def _value(name, given, unit):
+    """A quantity's value in a unit; bare numbers are refused, but for the noise, which has the cube's unit."""
+    if name == "rms" and not hasattr(given, "unit"):
+        return float(given)
+    try:
+        return float(u.Quantity(given).to_value(unit))
+    except (u.UnitConversionError, TypeError) as error:
+        raise WrongUnit(f"{name}={given!r}", f"a unit like {unit}", f"simulate({name}=1 * u.Unit('{unit}'))") from error
+
+
+def _plain_wcs(shape, pixel_scale, channel_width, systemic):
+    """North up, east left, radio velocity upwards, with the reference pixel in the middle of the cube."""
+    wcs = WCS(naxis=3)
+    step = _value("pixel_scale", pixel_scale, u.deg)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN", "VRAD"]
+    wcs.wcs.cunit = ["deg", "deg", "m/s"]
+    wcs.wcs.crval = [180.0, 0.0, 1e3 * systemic]
+    wcs.wcs.cdelt = [-step, step, 1e3 * _value("channel_width", channel_width, _KM_S)]
+    wcs.wcs.crpix = [(n + 1) / 2 for n in shape[::-1]]
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.restfrq = 230.538e9
+    wcs.wcs.specsys = "LSRK"
+    wcs.wcs.set()
+    return wcs
+
+
+def _centre(celestial, offset, reference):
+    """The disc's centre, ``offset`` (east, north) from CRVAL, as offsets [arcsec] from another reference position."""
+    from astropy.coordinates import SkyCoord
+
+    try:
+        east, north = u.Quantity(offset).to(u.arcsec)
+    except (u.UnitConversionError, ValueError, TypeError) as error:
+        raise WrongUnit(f"offset={offset!r}", "two angles, east and north", "simulate(offset=(0, 0) * u.arcsec)") from error
+    origin = celestial.pixel_to_world(*(celestial.wcs.crpix - 1)).icrs
+    centre = origin.spherical_offsets_by(east, north)
+    away = SkyCoord(*reference, unit="deg").spherical_offsets_to(centre)
+    return tuple(float(angle.to_value(u.arcsec)) for angle in away)
+
+
+def _noise(grid, shape, seed):
+    """Noise (channel, y, x) of unit rms, correlated over the beam: white noise seen through it."""
+    import torch
+
+    from .decoder import BeamOperator, beam_covariance
+
+    pad = grid.padding()
+    nc, ny, nx = shape
+    covariance = beam_covariance(grid.beam.double(), grid.pixel_matrix.double())
+    beam = BeamOperator(covariance, (ny, nx), pad)
+    rng = np.random.default_rng(seed)
+    white = rng.standard_normal((1, ny + 2 * pad, nx + 2 * pad, nc), dtype=np.float32)
+    point = torch.zeros((1, ny + 2 * pad, nx + 2 * pad, 1))
+    point[0, pad + ny // 2, pad + nx // 2] = 1
+    # White noise through a kernel has the root of the kernel's sum of squares as its rms.
+    scale = torch.sqrt((beam(point) ** 2).sum())
+    return (beam(torch.as_tensor(white))[0] / scale).numpy()
