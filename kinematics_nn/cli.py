@@ -58,8 +58,7 @@ def main(argv=None):
 def fit(args):
     """Fit a cube and write what is asked for."""
     from .fitting import fit as fit_cube
-    from .results.files import check_writable
-    from .results.tables import table_format
+    from .results.files import check_writable, table_format
 
     # Before the work, not after: whatever would stop the writing.
     for path in (args.output, args.samples, args.plot, args.corner):

@@ -1,6 +1,7 @@
 """Results: where units begin again."""
 
+from .files import read_table, write_table
 from .fit import KinematicFit
-from .tables import KinematicFlags, decode_flags, read_table, write_table
+from .tables import KinematicFlags, decode_flags
 
 __all__ = ["KinematicFit", "KinematicFlags", "decode_flags", "read_table", "write_table"]

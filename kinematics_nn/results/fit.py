@@ -9,6 +9,7 @@ from astropy.table import QTable
 from kinematics_nn.errors import KinematicsError
 
 from . import tables
+from .files import write_table
 
 __all__ = ["KinematicFit", "nearest_median"]
 
@@ -209,18 +210,18 @@ class KinematicFit:
         -------
         `~matplotlib.figure.Figure`
         """
-        from .plots import plot_corner
+        from .corner import plot_corner
 
         self._check()
         return plot_corner(self, parameters)
 
     def write(self, path, overwrite=False):
         """Write the summary; see `~kinematics_nn.results.write_table` for formats."""
-        tables.write_table(self.summary, path, overwrite)
+        write_table(self.summary, path, overwrite)
 
     def write_samples(self, path, overwrite=False):
         """Write the samples; see `~kinematics_nn.results.write_table` for formats."""
-        tables.write_table(self.samples, path, overwrite)
+        write_table(self.samples, path, overwrite)
 
     def __len__(self):
         return 0 if self._samples is None else self._samples["vsys"].size

@@ -1,4 +1,4 @@
-"""The two figures of a fit: data beside model, and the joint posterior."""
+"""The figure of a fit: data beside model."""
 
 import astropy.units as u
 import numpy as np
@@ -8,39 +8,11 @@ from kinematics_nn.decoder.geometry import axis_scale
 
 from .cubes import beam_in_cube_frame, input_wcs, offset_to_sky, render_model
 from .maps import emission_extent, moments, position_velocity
+from .style import CURVE, KM_S, MODEL, STYLE, symbol
 from .tables import form_columns
 from .text import rounded
 
-__all__ = ["plot_corner", "plot_fit"]
-
-# Okabe & Ito (2008): told apart by every kind of colour vision.
-_CURVE, _MODEL = "#0072B2", "#D55E00"
-_STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8.5,
-    "axes.linewidth": 0.7,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-}
-_KM_S = (u.km / u.s).to_string("latex_inline")
-_SYMBOLS = {
-    "inclination": r"$i$",
-    "pa": "PA",
-    "vsys": r"$V_\mathrm{sys}$",
-    "flux": r"$S\,\Delta v$",
-    "v22": r"$V_{2.2}$",
-    "v22_sini": r"$V_{2.2}\sin i$",
-    "r50": r"$R_{50}$",
-    "w50": r"$W_{50}$",
-    "velocity_dispersion": r"$\sigma$",
-    "vmax": r"$V_\mathrm{max}$",
-    "r_turn": r"$R_\mathrm{turn}$",
-    "r_scale": r"$R_\mathrm{d}$",
-    "thickness": r"$h_z$",
-}
+__all__ = ["plot_fit"]
 
 
 def plot_fit(fit):
@@ -62,7 +34,7 @@ def plot_fit(fit):
     import matplotlib.pyplot as plt
 
     model = render_model(fit, full=False)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         # Places in inches, so that the maps are square and the colour bars are as high as they are.
         width, height = 7.2, 7.1
         fig = plt.figure(figsize=(width, height))
@@ -86,67 +58,7 @@ def plot_fit(fit):
         name, facts = _headline(fit)
         fig.text(0.5, 6.92 / height, name, ha="center", fontsize=10, weight="bold")
         fig.text(0.5, 6.72 / height, facts, ha="center", fontsize=8.5)
-        fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=_MODEL)
-    return fig
-
-
-def plot_corner(fit, parameters=None):
-    """
-    Draw the joint posterior, contours holding 68 and 95 % of the samples.
-
-    Parameters
-    ----------
-    fit : `~kinematics_nn.results.KinematicFit`
-        Of one galaxy.
-    parameters : list of str, optional
-        Columns of the samples; the main ones by default. One that is held fixed is left out.
-
-    Returns
-    -------
-    `~matplotlib.figure.Figure`
-    """
-    import matplotlib.pyplot as plt
-    from corner import corner
-
-    names = parameters or ["inclination", "pa", "vsys", "flux", *form_columns(fit.forms), "v22"]
-    names = [name for name in names if np.ptp(fit.samples[name].value) > 0]
-    panel, margin = 1.1, 0.85
-    size = panel * len(names) + margin + 0.35
-    with plt.rc_context(_STYLE | {"xtick.labelsize": 7, "ytick.labelsize": 7}):
-        fig = plt.figure(figsize=(size, size))
-        corner(
-            np.stack([fit.samples[name].value for name in names], axis=1),
-            bins=30,
-            # Tails of a few samples would squeeze the rest into a corner.
-            range=[0.99] * len(names),
-            smooth=1.0,
-            labels=[_label(name, fit.samples[name].unit) for name in names],
-            labelpad=0.12,
-            max_n_ticks=3,
-            levels=(0.68, 0.95),
-            plot_datapoints=False,
-            plot_density=False,
-            fill_contours=True,
-            color=_CURVE,
-            hist_kwargs={"linewidth": 1.0},
-            contour_kwargs={"linewidths": 0.8},
-            fig=fig,
-        )
-        fig.subplots_adjust(
-            left=margin / size,
-            bottom=margin / size,
-            right=1 - 0.1 / size,
-            top=1 - 0.25 / size,
-            wspace=0.06,
-            hspace=0.06,
-        )
-        axes = np.array(fig.axes).reshape(len(names), len(names))
-        for ax, name in zip(axes.diagonal(), names, strict=True):
-            p16, p50, p84 = (fit.summary[f"{name}_{part}"][0].value for part in ("p16", "p50", "p84"))
-            for value, dash in ((p16, ":"), (p50, "-"), (p84, ":")):
-                ax.axvline(value, color="0.3", linestyle=dash, linewidth=0.7)
-            middle, up, down = rounded(p50, p84 - p50, p50 - p16)
-            ax.set_title(f"{_symbol(name)} = ${middle}^{{+{up}}}_{{-{down}}}$", fontsize=8, pad=5)
+        fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=MODEL)
     return fig
 
 
@@ -159,7 +71,7 @@ def _draw_maps(fig, grid, fit, model):
     wcs = input_wcs(observation).celestial[y0:y1, x0:x1]
 
     brightness = (u.Unit(observation.header["unit"]) * u.km / u.s).to_string("latex_inline")
-    labels = (f"Moment 0 [{brightness}]", rf"Moment 1 $-\,V_\mathrm{{sys}}$ [{_KM_S}]")
+    labels = (f"Moment 0 [{brightness}]", rf"Moment 1 $-\,V_\mathrm{{sys}}$ [{KM_S}]")
     axes = np.empty((2, 3), dtype=object)
     for row, (data, disc, label) in enumerate(zip(seen, made, labels, strict=True)):
         top = _limit(np.abs([data, disc]), 99.5)
@@ -236,7 +148,7 @@ def _draw_slice(ax, fit, model):
         velocity,
         made,
         levels=levels[levels < max(np.nanmax(made), 1.01 * floor)],
-        colors=_MODEL,
+        colors=MODEL,
         linewidths=0.9,
     )
 
@@ -248,12 +160,12 @@ def _draw_slice(ax, fit, model):
     seen_speed = curves * axis_scale(vsys, convention) * np.sin(np.deg2rad(inclination))
     for side in (-1, 1):
         low, middle, high = np.percentile(vsys + side * seen_speed, [16, 50, 84], axis=0)
-        ax.fill_between(side * radius, low, high, color=_CURVE, alpha=0.25, linewidth=0)
-        ax.plot(side * radius, middle, color=_CURVE, linewidth=1.2)
+        ax.fill_between(side * radius, low, high, color=CURVE, alpha=0.25, linewidth=0)
+        ax.plot(side * radius, middle, color=CURVE, linewidth=1.2)
     ax.axhline(best["vsys"], color="0.4", linewidth=0.5, linestyle=":")
     ax.axvline(0, color="0.4", linewidth=0.5, linestyle=":")
-    ax.plot([], [], color=_MODEL, linewidth=0.9, label=f"Model, {unit}")
-    ax.plot([], [], color=_CURVE, linewidth=1.2, label=r"$V_\mathrm{sys} \pm V_\mathrm{rot} \sin i$")
+    ax.plot([], [], color=MODEL, linewidth=0.9, label=f"Model, {unit}")
+    ax.plot([], [], color=CURVE, linewidth=1.2, label=r"$V_\mathrm{sys} \pm V_\mathrm{rot} \sin i$")
     ax.legend(loc="upper left", frameon=False, fontsize=7, handlelength=1.4, borderaxespad=0.3, labelspacing=0.3)
     lit = np.flatnonzero(observation.emission.any(axis=(1, 2)))
     low, high = observation.edges[[lit.min(), lit.max() + 1]] if lit.size else observation.edges[[0, -1]]
@@ -263,7 +175,7 @@ def _draw_slice(ax, fit, model):
     ax.set_xlabel(f"Offset along PA = {best['pa'] % 360:.0f}° [arcsec]")
     frame = observation.header["frame"]
     kind = ", ".join(part for part in (convention, frame) if part)
-    ax.set_ylabel(f"Velocity ({kind}) [{_KM_S}]")
+    ax.set_ylabel(f"Velocity ({kind}) [{KM_S}]")
 
 
 def _draw_curve(ax, fit):
@@ -272,12 +184,12 @@ def _draw_curve(ax, fit):
     radius = np.linspace(0, 1.02 * extent, 120) * u.arcsec
     curves = fit.rotation_curve_samples(radius, n=2000).value
     p2, p16, p84, p98 = np.percentile(curves, [2.5, 16, 84, 97.5], axis=0)
-    ax.fill_between(radius.value, p2, p98, color=_CURVE, alpha=0.18, linewidth=0, label="95 %")
-    ax.fill_between(radius.value, p16, p84, color=_CURVE, alpha=0.38, linewidth=0, label="68 %")
-    ax.plot(radius, _evaluate_best(fit, radius), color=_CURVE, linewidth=1.3, label="Best")
+    ax.fill_between(radius.value, p2, p98, color=CURVE, alpha=0.18, linewidth=0, label="95 %")
+    ax.fill_between(radius.value, p16, p84, color=CURVE, alpha=0.38, linewidth=0, label="68 %")
+    ax.plot(radius, _evaluate_best(fit, radius), color=CURVE, linewidth=1.3, label="Best")
     r22, v22 = 1.31 * row["r50_p50"].value, row["v22_p50"].value
     error = [[v22 - row["v22_p16"].value], [row["v22_p84"].value - v22]]
-    ax.errorbar(r22, v22, yerr=error, fmt="o", color=_MODEL, markersize=4, capsize=2, linewidth=1, label=r"$V_{2.2}$")
+    ax.errorbar(r22, v22, yerr=error, fmt="o", color=MODEL, markersize=4, capsize=2, linewidth=1, label=r"$V_{2.2}$")
     beam = np.sqrt(observation.beam[0] * observation.beam[1])
     # A long tail may leave the panel: what is measured is to be seen.
     ax.set_ylim(0, 1.08 * max(min(p98.max(), 1.5 * p84.max()), v22 + error[1][0]))
@@ -297,7 +209,7 @@ def _draw_curve(ax, fit):
         ax.secondary_xaxis("top", functions=(lambda r: r * kpc, lambda r: r / kpc)).set_xlabel(
             "Radius [kpc]", labelpad=3
         )
-    ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{_KM_S}]")
+    ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{KM_S}]")
 
 
 def _evaluate_best(fit, radius):
@@ -314,7 +226,7 @@ def _headline(fit):
     for name in ("inclination", "pa", "vsys", "v22"):
         middle, spread = rounded(row[f"{name}_p50"].value, 0.5 * (row[f"{name}_p84"] - row[f"{name}_p16"]).value)
         unit = "°" if row[name].unit == u.deg else " " + row[name].unit.to_string("latex_inline")
-        facts.append(rf"{_symbol(name)} = ${middle} \pm {spread}${unit}")
+        facts.append(rf"{symbol(name)} = ${middle} \pm {spread}${unit}")
     return fit.observation.header["object"] or "", "      ".join(facts)
 
 
@@ -334,11 +246,3 @@ def _round_length(length):
 
 def _angle_label(length):
     return f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
-
-
-def _symbol(name):
-    return _SYMBOLS.get(name, name.replace("_", " "))
-
-
-def _label(name, unit):
-    return f"{_symbol(name)} [{unit.to_string('latex_inline')}]" if unit.to_string() else _symbol(name)

@@ -1,7 +1,4 @@
-"""Posterior samples into tables with units, and the tables into files and back."""
-
-import json
-from pathlib import Path
+"""Posterior samples into tables with units."""
 
 import astropy.units as u
 import numpy as np
@@ -9,22 +6,19 @@ from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 from astropy.table import Column, MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
-from kinematics_nn.errors import FormError, KinematicsError
-
-from .files import whole_file
+from kinematics_nn.errors import FormError
 
 __all__ = [
     "STATISTICS",
     "KinematicFlags",
     "decode_flags",
+    "encode_flags",
     "form_columns",
     "parameter_columns",
-    "read_table",
+    "plain",
     "statistics",
     "summary_row",
-    "table_format",
     "unwrap",
-    "write_table",
 ]
 
 KinematicFlags = extend_bit_flag_map(
@@ -78,7 +72,6 @@ _FREE_OF_FORM = {
     "v22_sini": (u.km / u.s, "v22 projected on the line of sight"),
     "w50": (u.km / u.s, "Line width at half of the peak"),
 }
-_METADATA_KEY = "KNNMETA"
 
 
 def form_columns(forms):
@@ -271,98 +264,3 @@ def plain(value):
         if isinstance(value, kind):
             return kind(value)
     return None if value is None else str(value)
-
-
-def write_table(table, path, overwrite=False):
-    """
-    Write a table whole or not at all, in the format its suffix names.
-
-    ECSV keeps everything. FITS and VOTable drop nested metadata, which therefore travel as one JSON string (FITS: the
-    keyword ``KNNMETA``; VOTable: an INFO element of that name); `read_table` puts them back. FITS holds no letters
-    beyond ASCII: there they are written as escapes.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        What to write.
-    path : str or `~pathlib.Path`
-        Ending in .ecsv, .fits, .fits.gz, .vot, .votable or .xml.
-    overwrite : bool, optional
-        Whether a file that is there may be replaced.
-    """
-    kind = table_format(path)
-    with whole_file(path, overwrite) as partial:
-        if kind == "votable":
-            _write_votable(table, partial)
-        elif kind == "fits":
-            copy = table.copy()
-            for name in _text_columns(copy):
-                copy[name] = [text.encode("ascii", "backslashreplace").decode() for text in copy[name]]
-            copy.meta = {_METADATA_KEY: json.dumps(plain(table.meta))} if table.meta else {}
-            copy.write(partial, format="fits")
-        else:
-            table.write(partial, format="ascii.ecsv")
-
-
-def read_table(path):
-    """
-    Read a table that `write_table` wrote, its metadata included.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Ending as for `write_table`.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-    """
-    kind = table_format(path)
-    if kind == "votable":
-        table = _read_votable(path)
-    elif kind == "ecsv":
-        table = QTable.read(path, format="ascii.ecsv")
-    else:
-        table = QTable.read(path, format="fits")
-        table.meta = json.loads(table.meta.get(_METADATA_KEY, "{}"))
-    for name in _text_columns(table):
-        # Empty text comes back as missing.
-        table[name] = Column(np.ma.filled(table[name], "").astype(str), description=table[name].description)
-    return table
-
-
-def table_format(path):
-    """The format that the ending of a path names, "ecsv", "fits" or "votable", or a `KinematicsError`."""
-    name = Path(path).name.lower()
-    for kind, suffixes in {
-        "ecsv": (".ecsv",),
-        "fits": (".fits", ".fits.gz"),
-        "votable": (".vot", ".votable", ".xml"),
-    }.items():
-        if name.endswith(suffixes):
-            return kind
-    raise KinematicsError(f"{path} names no format of tables", "an ending .ecsv, .fits or .vot")
-
-
-def _text_columns(table):
-    return [name for name in table.colnames if table[name].dtype.kind in "OSU"]
-
-
-def _write_votable(table, path):
-    from astropy.io.votable import from_table
-    from astropy.io.votable.tree import Info
-
-    votable = from_table(table)
-    if table.meta:
-        votable.resources[0].infos.append(Info(name=_METADATA_KEY, value=json.dumps(plain(table.meta))))
-    votable.to_xml(str(path))
-
-
-def _read_votable(path):
-    from astropy.io.votable import parse
-
-    votable = parse(str(path))
-    table = QTable(votable.get_first_table().to_table(use_names_over_ids=True))
-    infos = {info.name: info.value for info in votable.resources[0].infos}
-    table.meta = json.loads(infos.get(_METADATA_KEY, "{}"))
-    return table
