@@ -26,6 +26,7 @@ def fit(
     velocity_convention=None,
     beam=None,
     rms=None,
+    distance=None,
     priors=None,
     fixed=None,
     weights="default",
@@ -49,6 +50,8 @@ def fit(
         Realisations, the rows of ``samples``.
     region, mask, rest_value, velocity_convention, beam, rms
         What to read from the cube; see `~kinematics_nn.observation.observe`.
+    distance : `~astropy.units.Quantity`, optional
+        Of the galaxy: radii are then given in kpc too.
     priors : dict, optional
         Parameter name to (mean, standard deviation), ``dict(low=, high=)`` or a frozen `scipy.stats` distribution
         (then in km/s, arcsec, deg). They take the place of the default priors, by weighting the realisations.
@@ -89,6 +92,7 @@ def fit(
         surface_brightness=get_form(surface_brightness, "surface_brightness"),
         velocity_dispersion=get_form(velocity_dispersion, "velocity_dispersion"),
     )
+    distance = _distance(distance)
     device = _device(device)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
     info = weights_info(weights)
@@ -116,6 +120,7 @@ def fit(
             "n_effective": effective,
             "sample_efficiency": effective / n_samples,
             **_provenance(observation, forms, info, seed, device, priors),
+            **({} if distance is None else {"distance": distance}),
         },
         best=best,
         flags=flags,
@@ -136,6 +141,16 @@ def _check(method, n_samples, fixed, thickness):
             "parameters that the network may infer",
             f"priors={{{held[0]!r}: (value, small standard deviation)}}",
         )
+
+
+def _distance(distance):
+    """A distance as text that a table's metadata can hold."""
+    if distance is None:
+        return None
+    try:
+        return u.Quantity(distance).to(u.Mpc).to_string()
+    except (u.UnitConversionError, TypeError) as error:
+        raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
 
 
 def _device(device):

@@ -181,7 +181,9 @@ def _centre(celestial, offset, reference):
     try:
         east, north = u.Quantity(offset).to(u.arcsec)
     except (u.UnitConversionError, ValueError, TypeError) as error:
-        raise WrongUnit(f"offset={offset!r}", "two angles, east and north", "simulate(offset=(0, 0) * u.arcsec)") from error
+        raise WrongUnit(
+            f"offset={offset!r}", "two angles, east and north", "simulate(offset=(0, 0) * u.arcsec)"
+        ) from error
     origin = celestial.pixel_to_world(*(celestial.wcs.crpix - 1)).icrs
     centre = origin.spherical_offsets_by(east, north)
     away = SkyCoord(*reference, unit="deg").spherical_offsets_to(centre)

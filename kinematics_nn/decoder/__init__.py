@@ -6,4 +6,15 @@ from .grid import Grid, regular_grid
 from .quadrature import Quadrature
 from .render import render, render_on
 
-__all__ = ["GEOMETRY", "BeamOperator", "DiscDecoder", "Forms", "Grid", "Quadrature", "beam_covariance", "regular_grid", "render", "render_on"]
+__all__ = [
+    "GEOMETRY",
+    "BeamOperator",
+    "DiscDecoder",
+    "Forms",
+    "Grid",
+    "Quadrature",
+    "beam_covariance",
+    "regular_grid",
+    "render",
+    "render_on",
+]

@@ -1,5 +1,6 @@
 """The decoder: parameters of a rotating disc in, the cube that a telescope would see out."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +31,7 @@ class Forms:
         """Dict of slot -> the names its parameters have in the parameter vector."""
         names = {slot: [p.name for p in getattr(self, slot).parameters] for slot in _SLOTS}
         every = [*GEOMETRY, *(name for slot in names.values() for name in slot)]
-        return {
-            slot: tuple(f"{_SLOTS[slot]}_{n}" if every.count(n) > 1 else n for n in names[slot]) for slot in _SLOTS
-        }
+        return {slot: tuple(f"{_SLOTS[slot]}_{n}" if every.count(n) > 1 else n for n in names[slot]) for slot in _SLOTS}
 
     @property
     def parameter_names(self):
@@ -59,7 +58,7 @@ class DiscDecoder:
     integrate_pixels : bool, optional
         Whether a pixel holds the average over it or, the default, the value at its centre.
     faint : float, optional
-        Pixels fainter than this fraction of the brightest one are not rendered.
+        Pixels where the disc is sure to be fainter than this fraction of its brightest are not rendered.
     """
 
     def __init__(self, grid, forms, quadrature=None, *, lsf=0.0, integrate_pixels=False, faint=1e-6, pad=None):
@@ -72,13 +71,12 @@ class DiscDecoder:
         self._pixel = float(torch.linalg.det(matrix).abs().sqrt())
         xi, eta = grid.padded_offsets(self.pad)
         self._shape = tuple(xi.shape)
+        self._centre_xi, self._centre_eta = xi.flatten(), eta.flatten()
         x, y, self._depth = self.quadrature.tensors(self._shape, dtype, device)
         m = matrix.to(dtype)
         self._xi = xi.reshape(-1, 1) + m[0, 0] * x + m[0, 1] * y
         self._eta = eta.reshape(-1, 1) + m[1, 0] * x + m[1, 1] * y
-        self.beam = BeamOperator(
-            beam_covariance(grid.beam.double(), matrix), grid.xi.shape, self.pad, integrate_pixels
-        )
+        self.beam = BeamOperator(beam_covariance(grid.beam.double(), matrix), grid.xi.shape, self.pad, integrate_pixels)
 
     def __call__(self, parameters):
         """Render cubes.
@@ -100,33 +98,32 @@ class DiscDecoder:
 
         ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
         """
-        values = dict(zip(self.names, parameters.T[..., None, None], strict=True))
         forms, slots = self.forms, self.forms.slots
+        galaxy = dict(zip(self.names, parameters.T[..., None], strict=True))  # each (batch, 1)
+        light = [galaxy[name] for name in slots["surface_brightness"]]
+        extent = forms.surface_brightness.half_light_radius(*light) / 1.678
+        total = forms.surface_brightness.total(*light)
+        batch, pixel = self._rows({name: value.detach() for name, value in galaxy.items()}, extent.detach())
+        values, extent = {name: value[batch] for name, value in galaxy.items()}, extent[batch]  # each (row, 1)
         light, curve, dispersion = ([values[name] for name in slots[slot]] for slot in _ORDER)
         inclination = torch.deg2rad(values["inclination"])
         u, w = sky_to_axes(
-            self._xi - values["east"], self._eta - values["north"], torch.deg2rad(values["pa"])
-        )  # (batch, pixel, k)
-        extent = forms.surface_brightness.half_light_radius(*light) / 1.678
+            self._xi[pixel] - values["east"], self._eta[pixel] - values["north"], torch.deg2rad(values["pa"])
+        )  # (row, k)
         thickness = self._resolved_thickness(values["thickness"], extent, inclination)
-        depth = self._depth
+        depth = self._depth[pixel]
         y, z, width = line_of_sight(w, inclination, thickness, extent, depth)
         radius = torch.sqrt(u**2 + y**2 + 1e-12)
         # The depths are spread as exp(-|depth|) / 2, so that law is divided out of the vertical one.
         column = torch.exp(depth.abs() - z.abs() / thickness) * width / thickness
-        face_on = forms.surface_brightness.evaluate(radius, *light) / forms.surface_brightness.total(*light)
-        brightness = (values["flux"] * self.grid.brightness_per_flux / len(self.quadrature)) * face_on * column
+        scale = values["flux"] * (self.grid.brightness_per_flux / len(self.quadrature) / total[batch])
+        brightness = scale * forms.surface_brightness.evaluate(radius, *light) * column
         if light_map is not None:
-            brightness = brightness * light_map.flatten(1)[..., None]
+            brightness = brightness * light_map.flatten(1)[batch, pixel][:, None]
 
-        seen = brightness.detach().sum(-1)
-        batch, pixel = (seen > self.faint * seen.amax(-1, keepdim=True)).nonzero(as_tuple=True)
-        radius, u, y, brightness = (a[batch, pixel] for a in (radius, u, y, brightness))
-        curve, dispersion = ([v[batch, 0] for v in group] for group in (curve, dispersion))
-        vsys, inclination = values["vsys"][batch, 0], inclination[batch, 0]
-        scale = axis_scale(vsys, self.grid.convention)
+        scale = axis_scale(values["vsys"], self.grid.convention)
         v_rot = forms.rotation_curve.evaluate(radius, *curve)
-        speed = vsys + scale * line_of_sight_speed(u, y, v_rot, inclination)
+        speed = values["vsys"] + scale * line_of_sight_speed(u, y, v_rot, inclination)
         sigma = scale * forms.velocity_dispersion.evaluate(radius, *dispersion)
         # A line narrower than a thousandth of a channel is that narrow: it keeps gradients finite.
         floor = 1e-3 * torch.diff(self.grid.edges).min()
@@ -134,6 +131,23 @@ class DiscDecoder:
         spectra = channel_spectra(speed, sigma, brightness, self.grid.edges)
         sky = spectra.new_zeros(len(parameters), self._shape[0] * self._shape[1], spectra.shape[-1])
         return sky.index_put((batch, pixel), spectra).unflatten(1, self._shape)
+
+    def _rows(self, values, extent):
+        """Galaxy and pixel of all that may be brighter than ``faint``: a disc out to there, and its height above it."""
+        forms = self.forms
+        light = [values[name] for name in forms.slots["surface_brightness"]]
+        reach = torch.linspace(0.03, 27, 96, dtype=extent.dtype, device=extent.device) * extent
+        profile = forms.surface_brightness.evaluate(reach, *light)
+        bright = profile > 0.1 * self.faint * profile.amax(1, keepdim=True)
+        outer = torch.where(bright, reach, 0).amax(1, keepdim=True) + self._pixel
+        inclination = torch.deg2rad(values["inclination"])
+        u, w = sky_to_axes(
+            self._centre_xi - values["east"], self._centre_eta - values["north"], torch.deg2rad(values["pa"])
+        )
+        thickness = self._resolved_thickness(values["thickness"], extent, inclination)
+        height = thickness * math.log(10 / self.faint) * torch.sin(inclination) + self._pixel
+        minor = (w.abs() - height).clamp(min=0) / torch.cos(inclination).abs().clamp(min=1e-3)
+        return (u**2 + minor**2 < outer**2).nonzero(as_tuple=True)
 
     def _resolved_thickness(self, thickness, extent, inclination):
         """A thickness that the sub-pixels can see: an edge-on disc thinner than their spacing falls between them."""

@@ -1,4 +1,4 @@
-"""Where on the disc a point of the sky lies, and how fast it recedes: the equations of the inclined disc, thick or thin.
+"""Where on the disc a point of the sky lies, and how fast it recedes: the inclined disc, thick or thin.
 
 All functions are pure, broadcast, and are differentiable; angles are in radians, lengths in arcsec, speeds in km/s.
 """

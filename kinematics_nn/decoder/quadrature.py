@@ -17,7 +17,7 @@ class Quadrature:
     """``oversample**2`` sub-pixels with ``depths`` points each along the line of sight.
 
     Depths follow exp(-abs(t)) / 2, so that every point has the same weight. They are other ones in every sub-pixel, and
-    turn from pixel to pixel by a sequence that fills the unit interval evenly: what a single pixel samples coarsely, the
+    turn from pixel to pixel by a sequence that fills the unit interval evenly: what one pixel samples coarsely, the
     pixels under one beam sample finely. On edge-on thick discs that cuts the error of a Gauss rule with as many points
     by four.
     """

@@ -55,13 +55,11 @@ def render_on(grid, forms, parameters, quadrature=None, **options):
 
 
 def _whole(grid, header):
-    """The grid of the whole input cube: offsets go on linearly around the crop, as they do across a field of a degree."""
+    """The grid of the whole input cube: offsets go on linearly around the crop."""
     _, ny, nx = header["shape"]
     _, (y0, _), (x0, _) = header["crop"]
     matrix = grid.pixel_matrix
     y, x = torch.arange(ny, dtype=matrix.dtype)[:, None] - y0, torch.arange(nx, dtype=matrix.dtype) - x0
-    xi, eta = (
-        plane[0, 0] + matrix[k, 0] * x + matrix[k, 1] * y for k, plane in enumerate((grid.xi, grid.eta))
-    )
+    xi, eta = (plane[0, 0] + matrix[k, 0] * x + matrix[k, 1] * y for k, plane in enumerate((grid.xi, grid.eta)))
     edges = torch.as_tensor(np.asarray(header["edges"]), dtype=matrix.dtype)
     return replace(grid, xi=xi, eta=eta, edges=edges)

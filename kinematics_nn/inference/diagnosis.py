@@ -47,7 +47,6 @@ def diagnose(observation, forms, samples, best):
     reduced = float(np.sum(rest.astype(np.float64) ** 2) / dof)
     snr = float((observation.data / observation.rms)[observation.valid].max())
     low, high = np.percentile(samples["inclination"], [16, 84])
-    _, ny, nx = observation.header["shape"]
     channels = np.flatnonzero(observation.emission.any((1, 2)))
     (first, last), n = observation.header["crop"][0], observation.header["shape"][0]
     if observation.header["descending"]:

@@ -26,7 +26,9 @@ class UserPrior:
                 return float(u.Quantity(value, None if hasattr(value, "unit") else unit).to_value(unit))
             except u.UnitConversionError as error:
                 raise KinematicsError(
-                    f"priors[{name!r}] in {u.Quantity(value).unit}", f"a unit of {unit}", f"priors={{{name!r}: ...}} again"
+                    f"priors[{name!r}] in {u.Quantity(value).unit}",
+                    f"a unit of {unit}",
+                    f"priors={{{name!r}: ...}} again",
                 ) from error
 
         if hasattr(given, "logpdf"):
@@ -82,6 +84,8 @@ def prior_weights(samples, priors):
             log_weight += np.log(np.clip(values, 1e-12, None))
     if not np.isfinite(log_weight).any():
         names = ", ".join(prior.name for prior in priors)
-        raise KinematicsError(f"the priors on {names} exclude every realisation", "priors that overlap the data", "fit() without them")
+        raise KinematicsError(
+            f"the priors on {names} exclude every realisation", "priors that overlap the data", "fit() without them"
+        )
     weight = np.exp(log_weight - log_weight.max())
     return weight / weight.sum()

@@ -115,7 +115,7 @@ class _Shape:
         return dict(zip(names[n:], columns[n:], strict=True)), dict(zip(names[:n], columns[:n], strict=True))
 
     def curves(self, free, r50):
-        """log r50, log light and log speed (draw, 1 + 2 len(MULTIPLES)) at multiples of the given ``r50`` (draw,)."""
+        """Logarithms of r50, light and speed (draw, 1 + 2 len(MULTIPLES)) at multiples of the given ``r50`` (draw,)."""
         light_form, curve_form = self.slots
         columns = [c[:, None] for c in self.values(free).unbind(-1)]
         n = len(light_form.parameters)
@@ -124,7 +124,9 @@ class _Shape:
         light = torch.log((2 * np.pi * r50[:, None] ** 2 * light).clamp(min=0) + LIGHT_FLOOR)
         speed = curve_form.evaluate(radii, *columns[n:])
         size = light_form.half_light_radius(*columns[:n])
-        return torch.cat([torch.log(size / self.extent), light, torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)], 1)
+        return torch.cat(
+            [torch.log(size / self.extent), light, torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)], 1
+        )
 
     def fit(self, wanted, r50, weights):
         """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the best of the median's starts."""

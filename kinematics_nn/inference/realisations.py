@@ -99,6 +99,5 @@ def _dispersion_parameters(form, dispersion, r50):
         values[parameter.name] = at / 8.0 * r50 if parameter.unit == "arcsec" else at
     level = form.evaluate(r50, *values.values())
     return {
-        p.name: values[p.name] * dispersion / level if p.powers[0] == 1 else values[p.name]
-        for p in form.parameters
+        p.name: values[p.name] * dispersion / level if p.powers[0] == 1 else values[p.name] for p in form.parameters
     }

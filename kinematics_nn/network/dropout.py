@@ -21,12 +21,14 @@ class MonteCarloDropout(nn.Module):
         self.generator = None
 
     def forward(self, x):
+        """The input with units dropped and the rest scaled up, or as it is."""
         if not (self.training or self.realising) or self.rate == 0:
             return x
         kept = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=self.generator) >= self.rate
         return x * kept / (1 - self.rate)
 
     def extra_repr(self):
+        """What `repr` shows."""
         return f"rate={self.rate}"
 
 

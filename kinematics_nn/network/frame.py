@@ -1,7 +1,7 @@
 """The network frame: every galaxy turned, scaled and centred alike, so that one network serves all.
 
-An observation of any size enters as a batch of `Cubes`. Its moments give a first centre, systemic velocity, extent, line
-width and position angle; the cube is resampled to a fixed number of pixels and channels in those units. A disc is
+An observation of any size enters as a batch of `Cubes`. Its moments give a first centre, velocity, extent, line width
+and position angle; the cube is resampled to a fixed number of pixels and channels in those units. A disc is
 symmetric under two mirrors (minor axis; major axis together with velocity), so one Gauss-Newton step of the frame
 against its own mirror average corrects centre, velocity and angle, and the second frame is made from those. What is
 even under the mirrors goes to the encoder as a quarter cube, what is odd as numbers among the `facts`.
@@ -19,14 +19,17 @@ PIXELS, CHANNELS = 32, 24
 PLANES = CHANNELS // 2 + 3
 """Planes of the encoder's input: half the channels (the mirror gives the others), moments 0 and 1, and the weight."""
 
-_EXTENT, _WIDTH = 3.2, 2.6  # half-sizes of the frame in rms radii and rms velocities, from a scan of the information lost
+_EXTENT, _WIDTH = (
+    3.2,
+    2.6,
+)  # half-sizes of the frame in rms radii and rms velocities, from a scan of the information lost
 
 FACTS = (
     "beam_u", "beam_w", "beam_twist", "channel", "pixel", "snr", "noise", "asymmetry",
     "corr_v", "corr_u", "corr_w", "axis_ratio", "band_low", "band_high", "line_width",
     "shift_u", "shift_w", "shift_v", "shift_pa", "error_u", "error_w", "error_v", "error_pa",
 )  # fmt: skip
-"""Names of the facts, all free of scale. The ``shift`` ones are the last Gauss-Newton step, the ``error`` ones its logs."""
+"""Names of the facts, all free of scale. ``shift`` is the last Gauss-Newton step, ``error`` its formal error."""
 
 ODD_FACTS = {
     "minor": ("beam_twist", "shift_w", "shift_pa"),
@@ -142,7 +145,7 @@ def _moment_guess(cubes):
     data, matrix = cubes.data, cubes.matrix
     pooled = avg_pool3d(data[:, None], 2, ceil_mode=True)[:, 0]
     pooled, snr = _brightest_scale(pooled, cubes.beam, matrix)
-    _, nc, ny, nx = pooled.shape
+    ny, nx = pooled.shape[2:]
     y = 2 * torch.arange(ny, dtype=data.dtype, device=data.device)[:, None] + 0.5
     x = 2 * torch.arange(nx, dtype=data.dtype, device=data.device) + 0.5
     xi, eta = (
@@ -186,7 +189,7 @@ def _moment_guess(cubes):
 
 
 def _brightest_scale(pooled, beam, matrix):
-    """Smoothed cube and its signal to noise at the scale, the beam or three times it, at which the source stands out."""
+    """Smoothed cube and its signal to noise at the scale (one beam or three) at which the source stands out."""
     pixel = 2 * torch.linalg.det(matrix).abs().sqrt()
     sigma = torch.sqrt(beam[:, 0] * beam[:, 1]) / 2.355 / pixel
     best = None
@@ -219,7 +222,7 @@ def _smooth(pooled, sigma, channels):
 def _resample(cubes, east, north, pa, vsys, extent, width):
     """Frame (batch, CHANNELS, PIXELS, PIXELS; axes velocity, minor, major) and its weight (batch, PIXELS, PIXELS)."""
     data = cubes.data
-    batch, nc, ny, nx = data.shape
+    ny, nx = data.shape[2:]
     # Channels: the average over a frame channel, from overlaps with the true edges; beyond the band there is nothing.
     steps = torch.linspace(-1, 1, CHANNELS + 1, dtype=data.dtype, device=data.device)
     edges = vsys[:, None] + width[:, None] * steps
@@ -243,7 +246,7 @@ def _resample(cubes, east, north, pa, vsys, extent, width):
 
 
 def _mirror_mean(frame):
-    """Mean of the frame and its images under the disc's two mirrors; the major-axis mirror also turns velocity round."""
+    """Mean of the frame and its images under both mirrors; that of the major axis also turns velocity round."""
     half = 0.5 * (frame + frame.flip(2))
     return 0.5 * (half + half.flip(1, 3))
 

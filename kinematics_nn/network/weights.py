@@ -45,12 +45,14 @@ def load_encoder(name=DEFAULT, device="cpu"):
     KinematicsError
         The weights are not there.
     """
+    import torch
     from safetensors.torch import load_file
 
     from .encoder import KinematicEncoder
 
     info = weights_info(name)
-    encoder = KinematicEncoder(**info["settings"])
+    with torch.random.fork_rng():  # the initial weights are drawn, and thrown away
+        encoder = KinematicEncoder(**info["settings"])
     tensors = load_file(_path(name))
     encoder.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in tensors.items()})
     return encoder.to(device).eval()

@@ -149,6 +149,7 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         "shape": tuple(int(n) for n in cube.shape),
         "crop": _input_crop(crop, box, cube.shape[0], axis.descending),
         "descending": axis.descending,
+        "edges": tuple(float(edge) for edge in axis.edges),
         "object": str(cards.get("OBJECT", "")).strip(),
         "n_sources": n_sources,
         "noise": note,

@@ -48,7 +48,7 @@ class Trainer:
     ----------
     settings : Settings
     data : dict of Tensor
-        ``image``, ``facts``, ``targets`` of all galaxies; `add` appends more while training runs.
+        ``image``, ``facts``, ``targets`` of all galaxies.
     objective : callable
         ``objective(encoder, batch, generator) -> loss``.
     device : optional
@@ -72,17 +72,18 @@ class Trainer:
         self.step, self.seconds, self.curve = 0, 0.0, []
         self._order = torch.empty(0, dtype=torch.long)
 
+    def start_from(self, encoder):
+        """Start from another encoder's weights, and keep its scalings."""
+        self.encoder.load_state_dict(encoder.state_dict())
+        self.average.module.load_state_dict(encoder.state_dict())
+
     @property
     def steps(self):
         """Steps of the whole training."""
         return self.settings.samples // self.settings.batch
 
-    def add(self, data):
-        """Append galaxies; they are drawn from the next pass on."""
-        self.data = {k: torch.cat([v, data[k]]) for k, v in self.data.items()}
-
     def run(self, steps=None, progress=None):
-        """Train for ``steps`` (default: to the end); ``progress(step, loss)`` is called after each. Returns the mean loss."""
+        """Train for ``steps`` (default: to the end); ``progress(step, loss)`` is called after each. The mean loss."""
         stop = self.steps if steps is None else min(self.steps, self.step + steps)
         total, count, began = 0.0, 0, time.perf_counter()
         self.encoder.train()

@@ -96,7 +96,9 @@ class Simulator:
         from ..forms.registry import get_form
 
         r, rng = self.ranges, self.rng
-        curve, light = (get_form(_choose(rng, w), k) for w, k in ((r.curves, "rotation_curve"), (r.lights, "surface_brightness")))
+        curve, light = (
+            get_form(_choose(rng, w), k) for w, k in ((r.curves, "rotation_curve"), (r.lights, "surface_brightness"))
+        )
         beam = _log_uniform(rng, r.beam, batch)
         ratio = np.where(rng.random(batch) < r.round_share, 1.0, rng.uniform(*r.axis_ratio, batch))
         least, most = np.log(r.least_r50 * beam), np.log(r.r50)
@@ -117,8 +119,7 @@ class Simulator:
         ]
         speed_scale = v22 / curve.evaluate(1.31 * r50, *curve_values)
         curve_values = [
-            v * speed_scale if p.powers[0] == 1 else v
-            for v, p in zip(curve_values, curve.parameters, strict=True)
+            v * speed_scale if p.powers[0] == 1 else v for v, p in zip(curve_values, curve.parameters, strict=True)
         ]
         dispersion = _log_uniform(rng, r.dispersion, batch)
         thin = rng.random(batch) < r.thin_share
@@ -154,13 +155,17 @@ class Simulator:
         if key not in self._decoders:
             forms = Forms(curve, light, get_form("constant", "velocity_dispersion"))
             self._decoders[key] = DiscDecoder(
-                regular_grid(self.shape, device=self.device), forms, Quadrature(oversample=2, depths=3), faint=3e-4, pad=self.pad
+                regular_grid(self.shape, device=self.device),
+                forms,
+                Quadrature(oversample=2, depths=3),
+                faint=3e-4,
+                pad=self.pad,
             )
         sky = self._decoders[key].sky(parameters, self._clumps(len(parameters)))
         return self._beam(beam, ratio, "beam")(sky)
 
     def _clumps(self, batch):
-        """A map (batch, y + 2 pad, x + 2 pad) of mean one that makes some discs clumpy, on a scale of 2 to 16 pixels."""
+        """Maps (batch, y + 2 pad, x + 2 pad) of mean one that make some discs clumpy, on 2 to 16 pixels."""
         r, rng = self.ranges, self.rng
         rms = np.where(rng.random(batch) < r.clump_share, _log_uniform(rng, r.clumps, batch), 0.0)
         side = self.shape[1] + 2 * self.pad
@@ -177,7 +182,7 @@ class Simulator:
         return BeamOperator(covariance * factor, self.shape[1:], self.pad)
 
     def _noise(self, beam, ratio):
-        """Unit noise (batch, channel, y, x): white or correlated over the beam in one of several ways, Hanning or not."""
+        """Unit noise (batch, channel, y, x): white or correlated in one of several ways, Hanning or not."""
         nc, ny, nx = self.shape
         white = torch.randn(
             len(beam), ny + 2 * self.pad, nx + 2 * self.pad, nc, device=self.device, generator=self.generator
@@ -197,7 +202,7 @@ class Simulator:
 
     def _crop(self, data, clean, beam, ratio):
         """`Cubes` as intake makes them: some whole, some cut to a box of the emission with two beams around it."""
-        batch, nc, ny, nx = data.shape
+        batch, nc = data.shape[:2]
         seen = clean > 3
         bounds = []
         cropped = torch.as_tensor(self.rng.random(batch) < self.ranges.crop_share, device=self.device)
@@ -234,5 +239,5 @@ def _log_uniform(rng, limits, size):
 
 
 def _scales(r_scale):
-    """Scales of the relative priors in units of the disc; the light's own are stretched to the wanted size afterwards."""
+    """Scales of the relative priors in units of the disc; the light's own are stretched to size afterwards."""
     return {"r_scale": r_scale, "beam": r_scale, "field": 10 * r_scale}

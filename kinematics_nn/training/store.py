@@ -18,7 +18,7 @@ __all__ = ["SHARD", "load_shards", "make_shard", "simulate_shards"]
 SHARD = 4096
 """Galaxies in a shard."""
 
-_BATCH = 16
+_BATCH = 8  # temporaries of more galaxies leave the cache
 
 
 def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
@@ -57,6 +57,6 @@ def simulate_shards(folder, count, seed=0, workers=1, ranges=None):
             yield futures[future]
 
 
-def load_shards(folder, known=()):
-    """Tensors of the shards in ``folder`` that are not in ``known``: dict of path -> dict of tensors."""
-    return {path: load_file(path) for path in sorted(Path(folder).glob("shard*.safetensors")) if path not in known}
+def load_shards(folder, count=None):
+    """Tensors of the first ``count`` shards in ``folder`` (default: all): dict of path -> dict of tensors."""
+    return {path: load_file(path) for path in sorted(Path(folder).glob("shard*.safetensors"))[:count]}

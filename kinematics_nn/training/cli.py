@@ -1,0 +1,96 @@
+"""``kinematics-nn train``: simulate, train, write weights with their metadata."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import astropy.units as u
+from astropy.table import QTable
+
+from ..errors import KinematicsError
+
+__all__ = ["add_arguments", "run"]
+
+_CHECKPOINT_STEPS = 500
+_HELD_OUT = 2000
+
+
+def add_arguments(parser):
+    """Declare the options of ``kinematics-nn train``."""
+    add = parser.add_argument
+    add("output", help="file to write the weights to (.safetensors); a table of losses goes beside it (.ecsv)")
+    add("--store", default="frames", help="folder of simulated frames; what is there is used, what is missing made")
+    add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
+    add("--samples", type=int, default=2_000_000, help="galaxies to train on, counting each time one is seen")
+    add("--batch", type=int, default=64)
+    add("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    add("--dropout", type=float, default=0.05)
+    add("--objective", choices=("posterior", "reconstruction"), default="posterior",
+        help="log density of the simulated parameters, or reconstruction through the physics")  # fmt: skip
+    add("--from", dest="start", help="weights to start from: a name or a .safetensors file")
+    add("--workers", type=int, default=1, help="processes that simulate")
+    add("--seed", type=int, default=0)
+    add("--device", help="of the training; a GPU if there is one")
+    add("--overwrite", action="store_true", help="replace the output, and start anew rather than from its checkpoint")
+
+
+def run(args):
+    """Train as the arguments say; a run that was stopped goes on from its checkpoint."""
+    import torch
+    from tqdm import tqdm
+
+    from .. import __version__
+    from ..network.weights import load_encoder, save_encoder
+    from .loop import Settings, Trainer
+    from .objectives import simulated_posterior
+    from .reconstruction import Reconstruction
+    from .store import SHARD, load_shards, simulate_shards
+
+    output = Path(args.output)
+    checkpoint = output.with_suffix(".checkpoint")
+    if output.suffix != ".safetensors":
+        raise KinematicsError(
+            f"output {output.name!r}", "a name that ends in .safetensors", f"train {output.stem}.safetensors"
+        )
+    if output.exists() and not args.overwrite:
+        raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
+    if args.overwrite:
+        checkpoint.unlink(missing_ok=True)
+    shards = -(-args.galaxies // SHARD)
+    made = simulate_shards(args.store, shards, seed=args.seed, workers=args.workers)
+    for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
+        pass
+    parts = list(load_shards(args.store, shards).values())
+    data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
+    data = {key: value[_HELD_OUT:] for key, value in data.items()}
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    objective = simulated_posterior if args.objective == "posterior" else Reconstruction(device)
+    settings = Settings(args.samples, args.batch, args.rate, dropout=args.dropout, seed=args.seed)
+    trainer = Trainer(settings, data, objective, device)
+    if args.start:
+        trainer.start_from(load_encoder(args.start))
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    with tqdm(total=trainer.steps, initial=trainer.step, desc="trained", unit="step") as bar:
+        while trainer.step < trainer.steps:
+            loss = trainer.run(_CHECKPOINT_STEPS, progress=lambda *_: bar.update())
+            trainer.curve[-1]["held_out"] = trainer.validate(held_out)
+            trainer.save(checkpoint)
+            bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{trainer.curve[-1]['held_out']:.2f}")
+    table = QTable(rows=trainer.curve)
+    table["seconds"].unit = u.s
+    table.write(output.with_suffix(".ecsv"), overwrite=True)
+    save_encoder(
+        trainer.average.module,
+        output,
+        {
+            "objective": args.objective,
+            "training": asdict(settings),
+            "galaxies": len(data["facts"]),
+            "held_out_loss": trainer.curve[-1]["held_out"],
+            "seconds": round(trainer.seconds),
+            "version": __version__,
+            "torch": torch.__version__,
+        },
+    )
+    checkpoint.unlink(missing_ok=True)
