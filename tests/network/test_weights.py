@@ -1,0 +1,83 @@
+"""Weights on disk: what is written is read, with what it is, and nothing global moves."""
+
+import hashlib
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kinematics_nn.errors import KinematicsError
+from kinematics_nn.network.encoder import KinematicEncoder
+from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
+from kinematics_nn.network.targets import TARGETS
+from kinematics_nn.network.weights import DEFAULT, load_encoder, save_encoder, weights_info
+
+
+@pytest.fixture
+def encoder():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = KinematicEncoder((8, 8, 8, 16), bottleneck=16, context=16, dropout=0.2, couplings=2).eval()
+    with torch.no_grad():
+        made.target_matrix.copy_(torch.eye(len(TARGETS)) * (1 + 1e-5))
+        made.facts_mean.fill_(1e-5)
+    return made
+
+
+def test_what_is_written_is_read(encoder, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_encoder(encoder, path, {"galaxies": 12, "training": {"rate": 1e-3}})
+    read = load_encoder(str(path))
+    assert not read.training
+    assert read.settings == encoder.settings
+    for name, value in encoder.state_dict().items():
+        # Matrices are written in half precision, 2^-11; the whitening is not, for its inverse is taken.
+        half = value.dtype.is_floating_point and value.ndim > 1 and name != "target_matrix"
+        assert_close(read.state_dict()[name], value, rtol=5e-4 if half else 0, atol=1e-7 if half else 0, msg=name)
+        assert read.state_dict()[name].dtype == value.dtype
+
+
+def test_metadata_says_what_they_are(encoder, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_encoder(encoder, path, {"galaxies": 12, "training": {"rate": 1e-3}, "version": "0.1"})
+    info = weights_info(str(path))
+    assert info["name"] == "mine"
+    assert info["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (info["galaxies"], info["training"], info["version"]) == (12, {"rate": 1e-3}, "0.1")
+    assert info["settings"] == encoder.settings
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.safetensors"], "no temporary file is left"
+
+
+def test_missing_weights_are_named_with_those_there_are():
+    with pytest.raises(KinematicsError, match=r"no weights 'nicer'.*default.*kinematics-nn train"):
+        load_encoder("nicer")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(KinematicsError, match=r"gone\.safetensors"):
+        weights_info(str(tmp_path / "gone.safetensors"))
+
+
+def test_loading_leaves_the_random_state(encoder, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_encoder(encoder, path, {})
+    before = torch.random.get_rng_state()
+    load_encoder(str(path))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_shipped_weights_are_of_this_network():
+    info, encoder = weights_info(), load_encoder()
+    assert info["name"] == DEFAULT
+    assert {"settings", "training", "sha256"} <= set(info), "what they are"
+    assert encoder.facts_mean.shape == (len(FACTS),)
+    assert encoder.target_mean.shape == (len(TARGETS),)
+    with torch.no_grad():
+        trunk = encoder.trunk(torch.zeros(1, PLANES, PIXELS // 2, PIXELS), encoder.facts_mean[None])
+        assert torch.isfinite(encoder.log_prob(encoder.target_mean[None], trunk)).all()
+    # It ships inside the package: a few MB.
+    assert sum(p.numel() for p in encoder.parameters()) * 2 < 8e6
+
+
+def test_loaded_once_a_process():
+    assert load_encoder() is load_encoder()
