@@ -1,0 +1,96 @@
+"""The store of simulated frames: written whole, resumed, and the same from the same seed."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
+from kinematics_nn.network.targets import TARGETS
+from kinematics_nn.training import store
+from kinematics_nn.training.store import load_shards, make_shard, simulate_shards
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A shard is for a process of its own: it takes one thread."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_holds_what_training_takes(frames):
+    n = len(frames["facts"])
+    assert 56 <= n <= 64, "hardly any draw is lost"
+    assert frames["image"].shape == (n, PLANES, PIXELS // 2, PIXELS)
+    assert frames["image"].dtype == torch.float16
+    assert frames["facts"].shape == (n, len(FACTS))
+    assert frames["targets"].shape == (n, len(TARGETS))
+    for name, tensor in frames.items():
+        assert torch.isfinite(tensor).all(), name
+        assert tensor.float().std() > 0, name
+
+
+def test_depends_on_seed_and_index_alone(tmp_path):
+    def shard(name, seed, index):
+        make_shard(tmp_path / name, seed, index, galaxies=8)
+        return load_file(tmp_path / name)["targets"]
+
+    first, again, other, next_one = (shard(*a) for a in (("a", 1, 0), ("b", 1, 0), ("c", 2, 0), ("d", 1, 1)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, next_one)
+
+
+def test_a_shard_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "shard00000.safetensors"
+
+    def killed(tensors, name):
+        name.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_shard(path, 0, 0, galaxies=8)
+    assert not path.exists()
+    assert load_shards(tmp_path) == {}, "what was half written is no shard"
+
+
+def test_what_is_there_is_kept(tmp_path, shard):
+    for index in range(3):
+        os.link(shard, tmp_path / f"shard{index:05d}.safetensors")
+    # A simulated shard takes minutes: had any been made, this would not end.
+    assert list(simulate_shards(tmp_path, 3)) == []
+    assert [path.name for path in load_shards(tmp_path, 2)] == ["shard00000.safetensors", "shard00001.safetensors"]
+
+
+def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
+    """In this process, with shards of eight: spawning one would take longer than it works."""
+    made = []
+
+    class Here:
+        def __init__(self, workers, mp_context):
+            self.workers = workers
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, function, path, seed, index, ranges):
+            from concurrent.futures import Future
+
+            made.append(index)
+            function(path, seed, index, ranges, galaxies=8)
+            done = Future()
+            done.set_result(8)
+            return done
+
+    monkeypatch.setattr(store, "ProcessPoolExecutor", Here)
+    os.link(shard, tmp_path / "shard00000.safetensors")
+    assert [path.name for path in simulate_shards(tmp_path, 2, seed=3)] == ["shard00001.safetensors"]
+    assert made == [1]
+    make_shard(tmp_path / "alone", 3, 1, galaxies=8)
+    assert torch.equal(*(load_file(tmp_path / name)["facts"] for name in ("alone", "shard00001.safetensors")))

@@ -1,0 +1,115 @@
+"""``kinematics-nn train`` from frames to weights: the real command, stopped and resumed, and what it refuses."""
+
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser
+
+import pytest
+import torch
+from astropy.table import QTable
+from safetensors.torch import load_file, save_file
+
+from kinematics_nn.errors import KinematicsError
+from kinematics_nn.network.weights import load_encoder, weights_info
+from kinematics_nn.training import cli
+from kinematics_nn.training.loop import Trainer
+
+MAIN = "import sys; from kinematics_nn.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def store(tmp_path, shard):
+    """A folder with one shard of 64 galaxies: any number asked for up to `SHARD` is then there."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    os.link(shard, folder / "shard00000.safetensors")
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Fewer galaxies held out, for 64 there are, and checkpoints every second step."""
+    monkeypatch.setattr(cli, "_HELD_OUT", 16)
+    monkeypatch.setattr(cli, "_CHECKPOINT_STEPS", 2)
+
+
+def arguments(*given):
+    parser = ArgumentParser()
+    cli.add_arguments(parser)
+    return parser.parse_args([str(a) for a in given])
+
+
+def tiny(output, store, *more):
+    given = ["--store", store, "--galaxies", 64, "--samples", 64, "--batch", 16, "--device", "cpu", "--seed", 1]
+    return arguments(output, *given, *more)
+
+
+def test_the_command_makes_weights_that_load(tmp_path, store):
+    frames = load_file(store / "shard00000.safetensors")
+    # The command holds 2000 galaxies out: the 64 are repeated.
+    many = {name: tensor.repeat(34, *[1] * (tensor.ndim - 1)) for name, tensor in frames.items()}
+    (store / "shard00000.safetensors").unlink()
+    save_file(many, store / "shard00000.safetensors")
+    output = tmp_path / "mine.safetensors"
+    command = [sys.executable, "-c", MAIN, "train", output, "--store", store, "--galaxies", 64]
+    command += ["--samples", 64, "--batch", 32, "--device", "cpu", "--dropout", 0.1]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    info = weights_info(str(output))
+    assert info["objective"] == "posterior"
+    assert info["training"]["dropout"] == info["settings"]["dropout"] == 0.1
+    assert load_encoder(str(output)).settings["dropout"] == 0.1
+    table = QTable.read(output.with_suffix(".ecsv"))
+    assert {"step", "loss", "held_out", "seconds"} <= set(table.colnames)
+    assert not output.with_suffix(".checkpoint").exists()
+
+
+@pytest.mark.parametrize("objective", ["posterior", "reconstruction"])
+def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
+    cli.run(tiny(tmp_path / "whole.safetensors", store, "--objective", objective))
+
+    def killed(self, data):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return 0.0
+
+    path = tmp_path / "broken.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(tiny(path, store, "--objective", objective))
+    assert path.with_suffix(".checkpoint").exists()
+    assert not path.exists()
+    cli.run(tiny(path, store, "--objective", objective))
+    whole, broken = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "broken"))
+    for name, tensor in whole.items():
+        assert torch.equal(broken[name], tensor), name
+    tables = [QTable.read(tmp_path / f"{name}.ecsv") for name in ("whole", "broken")]
+    assert list(tables[0]["loss"]) == pytest.approx(list(tables[1]["loss"]))
+
+
+def test_an_output_that_exists_stays(tmp_path, store, small):
+    output = tmp_path / "mine.safetensors"
+    output.write_bytes(b"precious")
+    with pytest.raises(KinematicsError, match="exists"):
+        cli.run(tiny(output, store))
+    assert output.read_bytes() == b"precious"
+    cli.run(tiny(output, store, "--overwrite"))
+    assert weights_info(str(output))["name"] == "mine"
+
+
+def test_an_output_of_another_kind_is_refused_at_once(tmp_path):
+    with pytest.raises(KinematicsError, match=r"\.safetensors"):
+        cli.run(tiny(tmp_path / "mine.pt", tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists(), "nothing is simulated first"
+
+
+def test_starts_from_weights(tmp_path, store, small):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    cli.run(tiny(first, store))
+    cli.run(tiny(second, store, "--from", first, "--rate", 1e-12))
+    # At no rate at all nothing moves: half precision, once more rounded, is the same half precision.
+    for name, tensor in load_file(first).items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(load_file(second)[name], tensor, rtol=2e-3, atol=1e-6, msg=name)
