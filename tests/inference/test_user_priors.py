@@ -1,0 +1,114 @@
+"""Priors of the user's: weights that turn draws under the default into draws under them."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from scipy import stats
+
+from kinematics_nn.errors import KinematicsError
+from kinematics_nn.inference.priors import prior_weights, user_priors
+
+UNITS = {"inclination": u.deg, "pa": u.deg, "vsys": u.km / u.s, "vmax": u.km / u.s, "r_turn": u.arcsec}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Draws from the default priors themselves: what is weighted is then distributed as the user's prior."""
+    rng = np.random.default_rng(1)
+    n = 200_000
+    return {
+        "inclination": np.degrees(np.arccos(rng.uniform(0, 1, n))),
+        "pa": rng.uniform(-180, 180, n),
+        "vsys": rng.uniform(900, 1100, n),
+        "vmax": np.exp(rng.uniform(np.log(20), np.log(800), n)),
+    }
+
+
+def weighted(samples, **priors):
+    weight = prior_weights(samples, user_priors(priors, UNITS))
+    assert weight.sum() == pytest.approx(1)
+    return weight
+
+
+def moments(values, weight):
+    mean = np.sum(weight * values)
+    return mean, np.sqrt(np.sum(weight * (values - mean) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"), [("inclination", 62, 3), ("vsys", 1000, 10), ("vmax", 200, 20), ("pa", -40, 10)]
+)
+def test_a_gaussian_takes_the_place_of_the_default(samples, name, mean, std):
+    unit = UNITS[name]
+    weight = weighted(samples, **{name: (mean * unit, std * unit)})
+    # Thousands of effective draws: a few hundredths of a standard deviation. Without taking the default away the mean
+    # of vmax would be 1 % low and that of the inclination 0.1 degree high.
+    assert moments(samples[name], weight) == pytest.approx((mean, std), abs=0.04 * std)
+
+
+def test_units_are_converted(samples):
+    a = weighted(samples, vmax=(200 * u.km / u.s, 20 * u.km / u.s))
+    b = weighted(samples, vmax=(2e5 * u.m / u.s, "20000 m/s"))
+    c = weighted(samples, vmax=(200, 20))
+    np.testing.assert_allclose(a, b)
+    np.testing.assert_allclose(a, c)
+
+
+def test_bounds_are_flat_between(samples):
+    weight = weighted(samples, inclination={"low": 40 * u.deg, "high": 60 * u.deg})
+    inside = (samples["inclination"] >= 40) & (samples["inclination"] <= 60)
+    assert (weight[~inside] == 0).all()
+    assert moments(samples["inclination"], weight) == pytest.approx((50, 20 / 12**0.5), abs=0.2)
+
+
+def test_one_bound_is_enough(samples):
+    weight = weighted(samples, vsys={"high": 950 * u.km / u.s})
+    assert np.sum(weight * (samples["vsys"] > 950)) == 0
+    assert np.sum(weight * samples["vsys"]) == pytest.approx(925, abs=1)
+
+
+def test_a_frozen_distribution_serves(samples):
+    a = weighted(samples, vmax=stats.norm(200, 20))
+    np.testing.assert_allclose(a, weighted(samples, vmax=(200, 20)), rtol=1e-9, atol=1e-15)
+
+
+def test_several_priors_multiply(samples):
+    both = weighted(samples, vmax=(200, 20), vsys=(1000, 10))
+    assert moments(samples["vmax"], both) == pytest.approx((200, 20), abs=2)
+    assert moments(samples["vsys"], both) == pytest.approx((1000, 10), abs=1)
+
+
+@pytest.mark.parametrize("mean", [-170.0, 190.0, 190.0 + 360])
+def test_angles_close_on_themselves(samples, mean):
+    weight = weighted(samples, pa=(mean * u.deg, 20 * u.deg))
+    away = (samples["pa"] - mean + 180) % 360 - 180
+    assert moments(away, weight) == pytest.approx((0, 20), abs=1)
+
+
+@pytest.mark.xfail(reason="a position angle is compared with bounds and distributions without closing on itself")
+@pytest.mark.parametrize("prior", [{"low": 185.0, "high": 205.0}, stats.uniform(185, 20)], ids=["bounds", "scipy"])
+def test_angles_close_on_themselves_for_every_kind_of_prior(samples, prior):
+    weight = weighted(samples, pa=prior)  # the draws are in -180 to 180, as the network gives them
+    away = (samples["pa"] - 195 + 180) % 360 - 180
+    assert moments(away, weight) == pytest.approx((0, 20 / 12**0.5), abs=0.5)
+
+
+def test_priors_that_exclude_all_draws_are_named(samples):
+    with pytest.raises(KinematicsError, match=r"vmax.*exclude every realisation"):
+        weighted(samples, vmax={"low": 5000 * u.km / u.s})
+
+
+def test_unknown_names_are_answered_with_the_known(samples):
+    with pytest.raises(KinematicsError, match=r"'vmx'.*vmax"):
+        weighted(samples, vmx=(200, 20))
+
+
+def test_wrong_units_are_named(samples):
+    with pytest.raises(KinematicsError, match=r"priors\['vmax'\] in arcsec.*km / s"):
+        weighted(samples, vmax=(200 * u.arcsec, 20 * u.arcsec))
+
+
+@pytest.mark.parametrize("given", [5.0, {"lo": 3}, object()], ids=["number", "misspelt", "object"])
+def test_what_is_no_prior_is_answered_with_what_is(samples, given):
+    with pytest.raises(KinematicsError, match=r"frozen scipy\.stats"):
+        weighted(samples, vmax=given)
