@@ -57,7 +57,7 @@ def test_the_command_makes_weights_that_load(tmp_path, store):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     info = weights_info(str(output))
-    assert info["objective"] == "posterior"
+    assert info["training"]["objective"] == "posterior"
     assert info["training"]["dropout"] == info["settings"]["dropout"] == 0.1
     assert load_encoder(str(output)).settings["dropout"] == 0.1
     table = QTable.read(output.with_suffix(".ecsv"))
@@ -87,6 +87,23 @@ def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
         assert torch.equal(broken[name], tensor), name
     tables = [QTable.read(tmp_path / f"{name}.ecsv") for name in ("whole", "broken")]
     assert list(tables[0]["loss"]) == pytest.approx(list(tables[1]["loss"]))
+
+
+def test_a_run_does_not_go_on_as_another(tmp_path, store, small, monkeypatch):
+    def killed(self, data):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return 0.0
+
+    path = tmp_path / "mine.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(tiny(path, store))
+    for changed in (("--objective", "reconstruction"), ("--dropout", 0.3)):
+        with pytest.raises(KinematicsError, match="settings"):
+            cli.run(tiny(path, store, *changed))
+    assert not path.exists()
 
 
 def test_an_output_that_exists_stays(tmp_path, store, small):
