@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
 from kinematics_nn.network.targets import TARGETS
 from kinematics_nn.training import store
+from kinematics_nn.training.simulations import Ranges
 from kinematics_nn.training.store import load_shards, make_shard, simulate_shards
 
 
@@ -94,3 +96,12 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
     assert made == [1]
     make_shard(tmp_path / "alone", 3, 1, galaxies=8)
     assert torch.equal(*(load_file(tmp_path / name)["facts"] for name in ("alone", "shard00001.safetensors")))
+
+
+def test_a_store_is_of_one_kind(tmp_path, shard):
+    os.link(shard, tmp_path / "shard00000.safetensors")
+    list(simulate_shards(tmp_path, 1, seed=3))
+    list(simulate_shards(tmp_path, 1, seed=3))
+    for other in ({"seed": 4}, {"seed": 3, "ranges": Ranges(clump_share=0.0)}):
+        with pytest.raises(KinematicsError, match="another seed or other ranges"):
+            list(simulate_shards(tmp_path, 1, **other))
