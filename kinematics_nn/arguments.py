@@ -40,7 +40,7 @@ def add_fit_arguments(sub):
     sub.add_argument("--thickness", metavar="QUANTITY", help="hold the scale height, such as '0 arcsec'")
     for kind in KINDS:
         sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
-    sub.add_argument("--method", help="network or refined")
+    sub.add_argument("--method", help="network")
     sub.add_argument("--weights", metavar="NAME", help="of shipped weights, or the path of a .safetensors file")
     sub.add_argument("--n-samples", type=int, metavar="N", help="realisations")
     sub.add_argument("--seed", type=int)

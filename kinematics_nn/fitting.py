@@ -1,5 +1,7 @@
 """`fit`: from a cube to a posterior, one step a line."""
 
+from numbers import Integral, Real
+
 import numpy as np
 from astropy import log
 from astropy import units as u
@@ -94,7 +96,7 @@ def fit(
     )
     distance = _distance(distance)
     device = _device(device)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+    n_samples, seed = int(n_samples), _seed(seed)
     info = weights_info(weights)
     observation = observe(
         cube,
@@ -110,6 +112,8 @@ def fit(
     samples, effective = _with_priors(samples, priors, forms, observation, seed)
     best = nearest_median(samples)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
+    if effective < 0.01 * n_samples:
+        flags.append("LOW_EFFICIENCY")
     return KinematicFit(
         observation,
         forms,
@@ -132,7 +136,7 @@ def _check(method, n_samples, fixed, thickness):
     """Arguments that the network alone cannot serve."""
     if method not in _METHODS:
         raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="network")')
-    if int(n_samples) != n_samples or n_samples < 100:
+    if not isinstance(n_samples, Real) or not 100 <= n_samples < 1e8 or int(n_samples) != n_samples:
         raise KinematicsError(f"n_samples={n_samples!r}", "a whole number of at least 100", "fit(n_samples=10_000)")
     held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
     if held:
@@ -153,6 +157,15 @@ def _distance(distance):
         raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
 
 
+def _seed(seed):
+    """A seed, or a fresh one."""
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise KinematicsError(f"seed={seed!r}", "a whole number from 0 to 2**63 - 1", "fit(seed=1)")
+    return int(seed)
+
+
 def _device(device):
     import torch
 
@@ -160,13 +173,14 @@ def _device(device):
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise KinematicsError(f"device={device!r}: {error}", "a device torch has here", 'fit(device="cpu")') from error
     return str(device)
 
 
 def _with_priors(samples, priors, forms, observation, seed):
     """Samples resampled to the user's priors, and their effective number."""
+    from .inference.diagnosis import form_priors
     from .inference.priors import prior_weights, user_priors
     from .results.tables import parameter_columns
 
@@ -174,7 +188,8 @@ def _with_priors(samples, priors, forms, observation, seed):
     if not priors:
         return samples, float(n)
     columns = parameter_columns(forms, observation.header["flux_unit"], sky=False)
-    weight = prior_weights(samples, user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()}))
+    given = user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
+    weight = prior_weights(samples, given, form_priors(observation, forms, samples["r50"]))
     index = np.random.default_rng(seed).choice(n, n, p=weight)
     return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
 

@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 from astropy.wcs import WCS
 
-from .errors import KinematicsError, WrongUnit
+from .errors import FormError, KinematicsError, WrongUnit
 
 __all__ = ["simulate"]
 
@@ -82,11 +82,18 @@ def simulate(
     from .observation.grid import pixel_scales, sky_grid
     from .observation.spectral import spectral_axis
 
-    curve = rotation_curve or ArctanRotationCurve(vmax=200 * _KM_S, r_turn=3 * u.arcsec)
-    light = surface_brightness or ExponentialDisc(r_scale=8 * u.arcsec)
-    if isinstance(velocity_dispersion, (u.Quantity, str)):
+    models = {
+        "rotation_curve": ArctanRotationCurve(vmax=200 * _KM_S, r_turn=3 * u.arcsec),
+        "surface_brightness": ExponentialDisc(r_scale=8 * u.arcsec),
+    }
+    if rotation_curve is not None:
+        models["rotation_curve"] = rotation_curve
+    if surface_brightness is not None:
+        models["surface_brightness"] = surface_brightness
+    if not hasattr(velocity_dispersion, "form"):
         velocity_dispersion = ConstantDispersion(_value("velocity_dispersion", velocity_dispersion, _KM_S) * _KM_S)
-    forms = Forms(curve.form, light.form, velocity_dispersion.form)
+    models["velocity_dispersion"] = velocity_dispersion
+    forms = Forms(**{slot: _form(slot, model) for slot, model in models.items()})
     systemic = _value("vsys", vsys, _KM_S)
     if like is None:
         unit = u.Jy / u.beam
@@ -113,11 +120,7 @@ def simulate(
         "flux": _value("flux", flux, u.Unit(flux_unit)),
         "thickness": _value("thickness", thickness, u.arcsec),
     }
-    for slot, model in (
-        ("velocity_dispersion", velocity_dispersion),
-        ("rotation_curve", curve),
-        ("surface_brightness", light),
-    ):
+    for slot, model in models.items():
         values.update(zip(forms.slots[slot], inside_values(model).values(), strict=True))
     if not axis.edges[0] < systemic < axis.edges[-1]:
         raise KinematicsError(
@@ -146,6 +149,16 @@ def simulate(
     header = wcs.to_header()
     header["BUNIT"] = unit.to_string()
     return SpectralCube(u.Quantity(np.ascontiguousarray(data), unit), wcs, beam=beam, header=header)
+
+
+def _form(slot, model):
+    """The form of a model, which must be one for its slot."""
+    form = getattr(model, "form", None)
+    if getattr(form, "kind", None) != slot:
+        raise FormError(
+            f"{slot}={model!r}", f"a {slot.replace('_', ' ')} of kinematics_nn.models", "help(kinematics_nn.models)"
+        )
+    return form
 
 
 def _value(name, given, unit):

@@ -232,7 +232,6 @@ def test_an_unknown_prior_is_answered_with_the_names(cube):
         quick(cube, priors={"incl": (60 * u.deg, 3 * u.deg)})
 
 
-@pytest.mark.xfail(reason="samples of a pa beyond 180 degrees are negative when the prior is asked")
 @pytest.mark.parametrize(
     "prior", [{"low": 190 * u.deg, "high": 230 * u.deg}, stats.norm(210, 20)], ids=["bounds", "scipy"]
 )
@@ -241,7 +240,6 @@ def test_a_prior_on_the_position_angle_of_a_southern_receding_side(prior):
     assert result.meta["n_effective"] > 0.3 * N
 
 
-@pytest.mark.xfail(reason="the default prior taken away is log-uniform for every parameter of a form")
 def test_a_prior_on_a_parameter_that_may_be_negative(cube):
     free = value(quick(cube, rotation_curve="courteau", n_samples=2000), "beta")
     assert (free < -0.02).mean() > 0.05
@@ -272,7 +270,6 @@ def test_numbers_of_samples(cube, n):
         quick(cube, n_samples=n)
 
 
-@pytest.mark.xfail(reason="a standard deviation is not checked", raises=(AssertionError, RuntimeWarning))
 @pytest.mark.parametrize("std", [0.0, -3.0])
 def test_a_standard_deviation_is_positive(cube, std):
     caught = None

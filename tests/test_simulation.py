@@ -291,7 +291,6 @@ def test_a_line_outside_the_band_is_refused():
         simulate(like=rotated_kelvin_cube(), vsys=20_000 * KM_S, flux=5 * u.K * KM_S * u.arcsec**2)
 
 
-@pytest.mark.xfail(reason="simulate() takes whatever has a form, and a bare number for a model")
 @pytest.mark.parametrize(
     "wrong",
     [

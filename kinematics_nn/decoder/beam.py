@@ -65,7 +65,7 @@ class BeamOperator:
         if off_axis < 1e-4 * variances.amin():
             self._matrices = tuple(_band_matrix(variances[..., 1 - axis], shape[axis], pad) for axis in (0, 1))
         elif covariance.ndim == 2:
-            self._fft_shape = tuple(n + 2 * pad for n in shape)  # the pad is as wide as the beam reaches
+            self._fft_shape = tuple(n + 3 * pad for n in shape)  # what wraps around ends beyond the field
             self._transfer = _transfer(covariance, self._fft_shape)
         else:
             raise ValueError("a batch of beams must lie along the pixel axes")
@@ -80,9 +80,9 @@ class BeamOperator:
             rows = (along_y @ sky.flatten(2)).unflatten(2, sky.shape[2:])
             return (along_x @ rows).permute(0, 3, 1, 2)
         cube = sky.permute(0, 3, 1, 2)
-        spectrum = torch.fft.rfft2(cube) * self._transfer.to(cube.dtype)
+        spectrum = torch.fft.rfft2(cube, s=self._fft_shape) * self._transfer.to(cube.dtype)
         cube = torch.fft.irfft2(spectrum, s=self._fft_shape)
-        return cube[..., self.pad : -self.pad, self.pad : -self.pad]
+        return cube[..., self.pad : self.pad + self.shape[0], self.pad : self.pad + self.shape[1]]
 
 
 def _band_matrix(variance, n, pad):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .beam import BeamOperator, beam_covariance
-from .geometry import axis_scale, line_of_sight, line_of_sight_speed, sky_to_axes
+from .geometry import axis_scale, line_of_sight, line_of_sight_speed, sky_to_axes, vertical_law
 from .profile import channel_spectra
 from .quadrature import Quadrature
 
@@ -58,7 +58,7 @@ class DiscDecoder:
     integrate_pixels : bool, optional
         Whether a pixel holds the average over it or, the default, the value at its centre.
     faint : float, optional
-        Pixels where the disc is sure to be fainter than this fraction of its brightest are not rendered.
+        Pixels where the disc is sure to be fainter than this fraction of its brightest are not rendered; positive.
     """
 
     def __init__(self, grid, forms, quadrature=None, *, lsf=0.0, integrate_pixels=False, faint=1e-6, pad=None):
@@ -110,12 +110,12 @@ class DiscDecoder:
         u, w = sky_to_axes(
             self._xi[pixel] - values["east"], self._eta[pixel] - values["north"], torch.deg2rad(values["pa"])
         )  # (row, k)
-        thickness = self._resolved_thickness(values["thickness"], extent, inclination)
+        least = self._least_thickness(extent, inclination)
+        thickness = torch.sqrt(values["thickness"] ** 2 + least**2)
         depth = self._depth[pixel]
         y, z, width = line_of_sight(w, inclination, thickness, extent, depth)
         radius = torch.sqrt(u**2 + y**2 + 1e-12)
-        # The depths are spread as exp(-|depth|) / 2, so that law is divided out of the vertical one.
-        column = torch.exp(depth.abs() - z.abs() / thickness) * width / thickness
+        column = vertical_law(z, thickness, 2 * least, depth) * width
         scale = values["flux"] * (self.grid.brightness_per_flux / len(self.quadrature) / total[batch])
         brightness = scale * forms.surface_brightness.evaluate(radius, *light) * column
         if light_map is not None:
@@ -144,16 +144,15 @@ class DiscDecoder:
         u, w = sky_to_axes(
             self._centre_xi - values["east"], self._centre_eta - values["north"], torch.deg2rad(values["pa"])
         )
-        thickness = self._resolved_thickness(values["thickness"], extent, inclination)
+        thickness = values["thickness"] + self._least_thickness(extent, inclination)
         height = thickness * math.log(10 / self.faint) * torch.sin(inclination) + self._pixel
         minor = (w.abs() - height).clamp(min=0) / torch.cos(inclination).abs().clamp(min=1e-3)
         return (u**2 + minor**2 < outer**2).nonzero(as_tuple=True)
 
-    def _resolved_thickness(self, thickness, extent, inclination):
-        """A thickness that the sub-pixels can see: an edge-on disc thinner than their spacing falls between them."""
+    def _least_thickness(self, extent, inclination):
+        """What an edge-on disc is thickened by, so that it cannot fall between the sub-pixels; nothing when face-on."""
         spacing = self._pixel * self.quadrature.spacing
-        least = 0.5 * spacing**2 / (spacing + extent * torch.cos(inclination).abs())
-        return torch.sqrt(thickness**2 + least**2)
+        return 0.5 * spacing**2 / (spacing + extent * torch.cos(inclination).abs())
 
 
 _ORDER = ("surface_brightness", "rotation_curve", "velocity_dispersion")

@@ -5,7 +5,7 @@ All functions are pure, broadcast, and are differentiable; angles are in radians
 
 import torch
 
-__all__ = ["SPEED_OF_LIGHT", "axis_scale", "line_of_sight", "line_of_sight_speed", "sky_to_axes"]
+__all__ = ["SPEED_OF_LIGHT", "axis_scale", "line_of_sight", "line_of_sight_speed", "sky_to_axes", "vertical_law"]
 
 SPEED_OF_LIGHT = 299792.458  # km/s, exact (SI definition)
 
@@ -67,6 +67,20 @@ def line_of_sight(w, inclination, thickness, extent, depth):
     centre = w * sin * cos * (vertical**3 / thickness**2 - radial**3 / extent**2) / (steeper * total)
     s = centre + width * depth
     return w * cos + s * sin, w * sin - s * cos, width
+
+
+def vertical_law(z, thickness, step, depth):
+    r"""Density above the plane, :math:`e^{-|z|/h} / 2h` averaged over ``step`` in z, over :math:`e^{-|t|} / 2`.
+
+    Averaged over the distance between sample points it sums to one however thin the disc is; divided by the law that
+    the depths t are spread by, it weighs them [1/arcsec].
+    """
+    x = 0.5 * step / thickness
+    outside = torch.exp(depth.abs() - z.abs() / thickness) * torch.sinh(x) / x
+    # 1 - exp(-x) cosh(z / h), without the loss of digits where x is small.
+    q = 0.5 * torch.minimum(z.abs(), 0.5 * step) / thickness
+    inside = torch.exp(depth.abs()) * (-torch.expm1(-x) - 2 * torch.exp(-x) * torch.sinh(q) ** 2) / x
+    return torch.where(z.abs() > 0.5 * step, outside, inside) / thickness
 
 
 def line_of_sight_speed(u, y, v_rot, inclination, v_rad=None):

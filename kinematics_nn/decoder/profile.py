@@ -39,5 +39,5 @@ def channel_spectra(speed, sigma, weight, edges):
         ).sum(1)
         for i in range(0, rows, step)
     ]
-    cumulative = torch.cat(cumulative) if cumulative else speed.new_zeros(0, len(edges))
+    cumulative = torch.cat(cumulative) if cumulative else speed[:, :1] * edges
     return torch.diff(cumulative, dim=-1) / widths

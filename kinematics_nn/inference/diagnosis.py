@@ -4,7 +4,7 @@ import numpy as np
 
 from ..decoder import Quadrature, render
 
-__all__ = ["beams_across", "diagnose"]
+__all__ = ["beams_across", "diagnose", "form_priors"]
 
 _QUICK = Quadrature(oversample=2, depths=4)
 
@@ -70,19 +70,27 @@ def _voxels_a_beam(observation):
     return max(1.0, 1.133 * observation.beam[0] * observation.beam[1] / pixel**2)
 
 
+def form_priors(observation, forms, r50):
+    """The forms' default priors in inside units: dict of column name to `~kinematics_nn.forms.Prior`.
+
+    ``r50`` (n,) [arcsec] is the half-light radius of the samples, a scale that some of them are in.
+    """
+    scales = {
+        "r_scale": np.median(r50) / 1.678,
+        "beam": np.sqrt(observation.beam[0] * observation.beam[1]),
+        "field": 0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta)),
+    }
+    return {
+        column: parameter.prior.resolve(scales)
+        for slot, columns in forms.slots.items()
+        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True)
+    }
+
+
 def _at_prior_edge(observation, forms, samples):
     """Whether a form's parameter piles up at a limit of its prior: a tenth of the draws within a fiftieth of it."""
-    field = 0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta))
-    scales = {
-        "r_scale": np.median(samples["r50"]) / 1.678,
-        "beam": np.sqrt(observation.beam[0] * observation.beam[1]),
-        "field": field,
-    }
-    for slot, columns in forms.slots.items():
-        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True):
-            prior = parameter.prior.resolve(scales)
-            low, high = prior.ppf(0.02), prior.ppf(0.98)
-            values = samples[column]
-            if np.mean(values <= low) > 0.1 or np.mean(values >= high) > 0.1:
-                return True
+    for column, prior in form_priors(observation, forms, samples["r50"]).items():
+        low, high = prior.ppf(0.02), prior.ppf(0.98)
+        if np.mean(samples[column] <= low) > 0.1 or np.mean(samples[column] >= high) > 0.1:
+            return True
     return False

@@ -36,23 +36,16 @@ class UserPrior:
         if isinstance(given, dict) and set(given) <= {"low", "high"}:
             low, high = number(given.get("low", -np.inf)), number(given.get("high", np.inf))
             return cls(name, lambda x: np.where((x >= low) & (x <= high), 0.0, -np.inf))
+        kinds = "(mean, positive standard deviation), dict(low=, high=) or a frozen scipy.stats distribution"
+        wrong = KinematicsError(f"priors[{name!r}] = {given!r}", kinds, f"priors={{{name!r}: (mean, std)}}")
         try:
-            mean, std = (number(value) for value in given)
-        except TypeError as error:
-            raise KinematicsError(
-                f"priors[{name!r}] = {given!r}",
-                "(mean, standard deviation), dict(low=, high=) or a frozen scipy.stats distribution",
-                f"priors={{{name!r}: (mean, std)}}",
-            ) from error
-        period = 360.0 if name == "pa" else np.inf
-
-        def gaussian(x):
-            off = x - mean
-            if np.isfinite(period):
-                off = (off + 180) % 360 - 180
-            return -0.5 * (off / std) ** 2
-
-        return cls(name, gaussian)
+            mean, std = given
+        except (TypeError, ValueError) as error:
+            raise wrong from error
+        mean, std = number(mean), number(std)
+        if not (np.isfinite(mean) and std > 0):
+            raise wrong
+        return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2)
 
 
 def user_priors(priors, units):
@@ -63,11 +56,32 @@ def user_priors(priors, units):
     return [UserPrior.of(name, given, units[name]) for name, given in priors.items()]
 
 
-def prior_weights(samples, priors):
+def _default_log_density(name, values, form_priors):
+    if name == "inclination":
+        return np.log(np.sin(np.deg2rad(np.clip(values, 0.1, 90))))
+    if name in ("pa", "east", "north", "vsys"):
+        return np.zeros_like(values)
+    if name in form_priors:
+        default = form_priors[name]
+        return default.log_prob(np.clip(values, default.lo, default.hi))
+    if name == "thickness":  # log-uniform with a share at 0: the network knows it down to a hundredth of its size
+        return -np.log(values + 0.01 * np.median(values) + 1e-12)
+    return -np.log(np.clip(values, 1e-12, None))
+
+
+def prior_weights(samples, priors, form_priors=None):
     """Weights (n,), of sum one, that turn draws under the default priors into draws under the user's.
 
-    The default is isotropic in inclination, uniform in angles and positions, and log-uniform in what is positive
-    (`kinematics-nn info` prints them).
+    The default is isotropic in inclination, uniform in angle, position and velocity, that of its form for a form's
+    parameter, and log-uniform for what else is positive.
+
+    Parameters
+    ----------
+    samples : dict
+        Name to (n,) array, in inside units.
+    priors : list of UserPrior
+    form_priors : dict, optional
+        Name to the default `~kinematics_nn.forms.Prior` of a form's parameter, absolute.
 
     Raises
     ------
@@ -77,11 +91,10 @@ def prior_weights(samples, priors):
     log_weight = np.zeros(len(next(iter(samples.values()))))
     for prior in priors:
         values = samples[prior.name]
-        log_weight += prior.log_density(values)
-        if prior.name == "inclination":
-            log_weight -= np.log(np.sin(np.deg2rad(np.clip(values, 0.1, 90))))
-        elif prior.name not in ("pa", "east", "north", "vsys"):
-            log_weight += np.log(np.clip(values, 1e-12, None))
+        # An angle is the same one turn on, and its draws may lie on any branch.
+        turns = (-720, -360, 0, 360, 720) if prior.name == "pa" else (0,)
+        log_weight += np.logaddexp.reduce([prior.log_density(values + turn) for turn in turns])
+        log_weight -= _default_log_density(prior.name, values, form_priors or {})
     if not np.isfinite(log_weight).any():
         names = ", ".join(prior.name for prior in priors)
         raise KinematicsError(

@@ -1,11 +1,14 @@
 """Dropout that can stay on after training: realisations of the network from a seeded generator of its own."""
 
+import threading
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 __all__ = ["MonteCarloDropout", "dropout_layers", "realisations"]
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class MonteCarloDropout(nn.Module):
@@ -41,17 +44,19 @@ def dropout_layers(module):
 def realisations(module, seed, device="cpu"):
     """Within, every dropout layer of ``module`` draws masks from one local generator; all else is in evaluation mode.
 
-    The module's mode and torch's global random state are as before afterwards.
+    The module's mode and torch's global random state are as before afterwards. One thread at a time: the weights are
+    shared by the fits of a process, and the state of dropout is on them.
     """
     layers = dropout_layers(module)
     generator = torch.Generator(device=device).manual_seed(seed)
-    was_training = module.training
-    module.eval()
-    try:
-        for layer in layers:
-            layer.realising, layer.generator = True, generator
-        yield generator
-    finally:
-        for layer in layers:
-            layer.realising, layer.generator = False, None
-        module.train(was_training)
+    with _ONE_AT_A_TIME:
+        was_training = module.training
+        module.eval()
+        try:
+            for layer in layers:
+                layer.realising, layer.generator = True, generator
+            yield generator
+        finally:
+            for layer in layers:
+                layer.realising, layer.generator = False, None
+            module.train(was_training)

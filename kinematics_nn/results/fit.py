@@ -32,7 +32,7 @@ class KinematicFit:
         become columns of the summary; the rest is its metadata. With a ``distance`` ("10 Mpc"), radii are given in
         kpc, too.
     best : dict, optional
-        The sample of highest posterior, as name to float. By default the sample nearest to the median, each
+        The sample that stands for all, as name to float. By default the one nearest to the median, each
         parameter counted in its own standard deviations.
     flags : iterable of str, optional
         Names of `KinematicFlags`.
@@ -125,7 +125,7 @@ class KinematicFit:
 
     @property
     def best_values(self):
-        """The sample of highest posterior: dict of floats in arcsec, km/s, degrees."""
+        """The sample that stands for all, nearest to the median: dict of floats in arcsec, km/s, degrees."""
         self._check()
         return dict(self._best)
 

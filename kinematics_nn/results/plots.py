@@ -20,7 +20,7 @@ def plot_fit(fit):
     Draw maps of data, model and residual, the position-velocity slice and the rotation curve.
 
     Moments are over the detected emission, for data and model alike. Bands hold 68 and 95 % of the samples; the model
-    and the lines are those of the sample of highest posterior.
+    and the lines are those of the sample nearest to the median.
 
     Parameters
     ----------

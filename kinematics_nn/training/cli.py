@@ -53,6 +53,10 @@ def run(args):
         )
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
+    if args.samples < args.batch:
+        raise KinematicsError(
+            f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
+        )
     if args.overwrite:
         checkpoint.unlink(missing_ok=True)
     shards = -(-args.galaxies // SHARD)
@@ -65,7 +69,15 @@ def run(args):
     data = {key: value[_HELD_OUT:] for key, value in data.items()}
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     objective = simulated_posterior if args.objective == "posterior" else Reconstruction(device)
-    settings = Settings(args.samples, args.batch, args.rate, dropout=args.dropout, seed=args.seed)
+    settings = Settings(
+        args.samples,
+        args.batch,
+        args.rate,
+        dropout=args.dropout,
+        seed=args.seed,
+        objective=args.objective,
+        galaxies=len(data["facts"]),
+    )
     trainer = Trainer(settings, data, objective, device)
     if args.start:
         trainer.start_from(load_encoder(args.start))
@@ -84,9 +96,7 @@ def run(args):
         trainer.average.module,
         output,
         {
-            "objective": args.objective,
             "training": asdict(settings),
-            "galaxies": len(data["facts"]),
             "held_out_loss": trainer.curve[-1]["held_out"],
             "seconds": round(trainer.seconds),
             "version": __version__,

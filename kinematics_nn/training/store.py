@@ -1,7 +1,9 @@
 """A store of simulated frames on disk: made once by a pool of processes, used by many epochs and many networks."""
 
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..errors import KinematicsError
 from ..network.frame import make_frame
 from ..network.targets import encode_targets
-from .simulations import Simulator
+from .simulations import Ranges, Simulator
 
 __all__ = ["SHARD", "load_shards", "make_shard", "simulate_shards"]
 
@@ -27,7 +30,6 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
     A shard is a safetensors file of ``image`` (galaxy, plane, minor, major; float16), ``facts`` and ``targets``; it
     depends on seed, index and ranges alone.
     """
-    torch.set_num_threads(1)
     simulator = Simulator(np.random.SeedSequence([seed, index]), ranges)
     parts = []
     with torch.no_grad():
@@ -45,16 +47,38 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
 
 
 def simulate_shards(folder, count, seed=0, workers=1, ranges=None):
-    """Fill ``folder`` up to ``count`` shards; those already there are kept. Yields each path as it is finished."""
+    """Fill ``folder`` up to ``count`` shards; those already there are kept. Yields each path as it is finished.
+
+    Raises
+    ------
+    KinematicsError
+        The store was made with another seed or other ranges.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _describe(folder, seed, ranges or Ranges())
     wanted = {folder / f"shard{index:05d}.safetensors": index for index in range(count)}
     missing = {path: index for path, index in wanted.items() if not path.exists()}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    options = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options) as pool:
         futures = {pool.submit(make_shard, path, seed, index, ranges): path for path, index in missing.items()}
         for future in as_completed(futures):
             future.result()
             yield futures[future]
+
+
+def _describe(folder, seed, ranges):
+    """Write down what a store is made with, or refuse to add another kind to one that is there."""
+    description = json.dumps({"seed": seed, "ranges": asdict(ranges)}, indent=1)
+    path = folder / "store.json"
+    if not path.exists():
+        path.write_text(description)
+    elif path.read_text() != description:
+        raise KinematicsError(
+            f"a store in {folder} made with another seed or other ranges (see {path.name})",
+            "one store for one kind of simulation",
+            "train --store with a new folder",
+        )
 
 
 def load_shards(folder, count=None):

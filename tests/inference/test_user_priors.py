@@ -85,7 +85,6 @@ def test_angles_close_on_themselves(samples, mean):
     assert moments(away, weight) == pytest.approx((0, 20), abs=1)
 
 
-@pytest.mark.xfail(reason="a position angle is compared with bounds and distributions without closing on itself")
 @pytest.mark.parametrize("prior", [{"low": 185.0, "high": 205.0}, stats.uniform(185, 20)], ids=["bounds", "scipy"])
 def test_angles_close_on_themselves_for_every_kind_of_prior(samples, prior):
     weight = weighted(samples, pa=prior)  # the draws are in -180 to 180, as the network gives them

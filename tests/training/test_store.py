@@ -72,7 +72,7 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
     made = []
 
     class Here:
-        def __init__(self, workers, mp_context):
+        def __init__(self, workers, **_):
             self.workers = workers
 
         def __enter__(self):
