@@ -98,6 +98,7 @@ def fit(
     device = _device(device)
     n_samples, seed = int(n_samples), _seed(seed)
     info = weights_info(weights)
+    given = _given_priors(priors, forms)
     observation = observe(
         cube,
         region=region,
@@ -109,7 +110,7 @@ def fit(
     )
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
-    samples, effective = _with_priors(samples, priors, forms, observation, seed)
+    samples, effective = _with_priors(samples, given, forms, observation, seed)
     best = nearest_median(samples)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
     if effective < 0.01 * n_samples:
@@ -136,8 +137,8 @@ def _check(method, n_samples, fixed, thickness):
     """Arguments that the network alone cannot serve."""
     if method not in _METHODS:
         raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="network")')
-    if not isinstance(n_samples, Real) or not 100 <= n_samples < 1e8 or int(n_samples) != n_samples:
-        raise KinematicsError(f"n_samples={n_samples!r}", "a whole number of at least 100", "fit(n_samples=10_000)")
+    if not isinstance(n_samples, Real) or not 100 <= n_samples <= 500_000 or int(n_samples) != n_samples:
+        raise KinematicsError(f"n_samples={n_samples!r}", "a whole number from 100 to 500,000", "fit(n_samples=10_000)")
     held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
     if held:
         raise KinematicsError(
@@ -178,18 +179,24 @@ def _device(device):
     return str(device)
 
 
+def _given_priors(priors, forms):
+    """The user's priors, checked before the cube is read; that of a flux is in the flux unit, and taken as given."""
+    from .inference.priors import user_priors
+    from .results.tables import parameter_columns
+
+    columns = parameter_columns(forms, u.one, sky=False)
+    return user_priors(priors or {}, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
+
+
 def _with_priors(samples, priors, forms, observation, seed):
     """Samples resampled to the user's priors, and their effective number."""
     from .inference.diagnosis import form_priors
-    from .inference.priors import prior_weights, user_priors
-    from .results.tables import parameter_columns
+    from .inference.priors import prior_weights
 
     n = len(samples["vsys"])
     if not priors:
         return samples, float(n)
-    columns = parameter_columns(forms, observation.header["flux_unit"], sky=False)
-    given = user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
-    weight = prior_weights(samples, given, form_priors(observation, forms, samples["r50"]))
+    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
     index = np.random.default_rng(seed).choice(n, n, p=weight)
     return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
 

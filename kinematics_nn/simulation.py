@@ -10,6 +10,11 @@ __all__ = ["simulate"]
 
 _KM_S = u.km / u.s
 
+_LIMITS = {
+    "inclination": (0, 90), "thickness": (0, np.inf), "velocity_dispersion": (0, np.inf), "rms": (0, np.inf),
+    "pixel_scale": (1e-12, np.inf), "channel_width": (1e-9, np.inf),
+}  # fmt: skip
+
 
 def simulate(
     *,
@@ -96,6 +101,9 @@ def simulate(
     forms = Forms(**{slot: _form(slot, model) for slot, model in models.items()})
     systemic = _value("vsys", vsys, _KM_S)
     if like is None:
+        if np.shape(shape) != (3,) or any(int(n) != n or n < least for n, least in zip(shape, (1, 2, 2), strict=True)):
+            needed = "channels, and at least 2 pixels along y and x"
+            raise KinematicsError(f"shape={shape!r}", needed, "simulate(shape=(40, 64, 64))")
         unit = u.Jy / u.beam
         wcs = _plain_wcs(shape, pixel_scale, channel_width, systemic)
         velref = 0
@@ -164,11 +172,15 @@ def _form(slot, model):
 def _value(name, given, unit):
     """A quantity's value in a unit; bare numbers are refused, but for the noise, which has the cube's unit."""
     if name == "rms" and not hasattr(given, "unit"):
-        return float(given)
+        given = given * unit
     try:
-        return float(u.Quantity(given).to_value(unit))
+        value = float(u.Quantity(given).to_value(unit))
     except (u.UnitConversionError, TypeError) as error:
         raise WrongUnit(f"{name}={given!r}", f"a unit like {unit}", f"simulate({name}=1 * u.Unit('{unit}'))") from error
+    low, high = _LIMITS.get(name, (-np.inf, np.inf))
+    if not (np.isfinite(value) and low <= value <= high):
+        raise KinematicsError(f"{name}={given!r}", f"a value from {low:g} to {high:g} {unit}", f"simulate({name}=...)")
+    return value
 
 
 def _plain_wcs(shape, pixel_scale, channel_width, systemic):

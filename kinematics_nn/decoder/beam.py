@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.fft import next_fast_len
 
 __all__ = ["BeamOperator", "beam_covariance"]
 
@@ -65,7 +66,8 @@ class BeamOperator:
         if off_axis < 1e-4 * variances.amin():
             self._matrices = tuple(_band_matrix(variances[..., 1 - axis], shape[axis], pad) for axis in (0, 1))
         elif covariance.ndim == 2:
-            self._fft_shape = tuple(n + 3 * pad for n in shape)  # what wraps around ends beyond the field
+            # What wraps around ends beyond the field.
+            self._fft_shape = tuple(next_fast_len(n + 3 * pad, real=True) for n in shape)
             self._transfer = _transfer(covariance, self._fft_shape)
         else:
             raise ValueError("a batch of beams must lie along the pixel axes")

@@ -15,6 +15,8 @@ __all__ = ["GEOMETRY", "DiscDecoder", "Forms"]
 GEOMETRY = ("inclination", "pa", "east", "north", "vsys", "flux", "thickness")
 """Parameters that every disc has, in the order of the parameter vector; those of the forms follow."""
 
+_POINTS = 400_000  # summed at a time: what a batch or a large field takes in memory is bounded by them
+
 _SLOTS = {"velocity_dispersion": "dispersion", "rotation_curve": "curve", "surface_brightness": "light"}
 
 
@@ -71,11 +73,10 @@ class DiscDecoder:
         self._pixel = float(torch.linalg.det(matrix).abs().sqrt())
         xi, eta = grid.padded_offsets(self.pad)
         self._shape = tuple(xi.shape)
-        self._centre_xi, self._centre_eta = xi.flatten(), eta.flatten()
-        x, y, self._depth = self.quadrature.tensors(self._shape, dtype, device)
+        self._xi, self._eta = xi.flatten(), eta.flatten()
+        x, y = self.quadrature.offsets(dtype, device)
         m = matrix.to(dtype)
-        self._xi = xi.reshape(-1, 1) + m[0, 0] * x + m[0, 1] * y
-        self._eta = eta.reshape(-1, 1) + m[1, 0] * x + m[1, 1] * y
+        self._in_pixel = m[0, 0] * x + m[0, 1] * y, m[1, 0] * x + m[1, 1] * y
         self.beam = BeamOperator(beam_covariance(grid.beam.double(), matrix), grid.xi.shape, self.pad, integrate_pixels)
 
     def __call__(self, parameters):
@@ -98,39 +99,49 @@ class DiscDecoder:
 
         ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
         """
-        forms, slots = self.forms, self.forms.slots
+        forms = self.forms
         galaxy = dict(zip(self.names, parameters.T[..., None], strict=True))  # each (batch, 1)
-        light = [galaxy[name] for name in slots["surface_brightness"]]
+        light = [galaxy[name] for name in forms.slots["surface_brightness"]]
         extent = forms.surface_brightness.half_light_radius(*light) / 1.678
-        total = forms.surface_brightness.total(*light)
-        batch, pixel = self._rows({name: value.detach() for name, value in galaxy.items()}, extent.detach())
+        # What the disc must be multiplied by for its flux.
+        scale = galaxy["flux"] * (self.grid.brightness_per_flux / len(self.quadrature))
+        scale = scale / forms.surface_brightness.total(*light)
+        rows = torch.stack(self._rows({name: value.detach() for name, value in galaxy.items()}, extent.detach()))
+        parts = rows.split(max(1, _POINTS // len(self.quadrature)), dim=1)
+        spectra = torch.cat([self._spectra(*part, galaxy, extent, scale, light_map) for part in parts])
+        sky = spectra.new_zeros(len(parameters), len(self._xi), spectra.shape[-1])
+        return sky.index_put_(tuple(rows), spectra).unflatten(1, self._shape)
+
+    def _spectra(self, batch, pixel, galaxy, extent, scale, light_map):
+        """Spectra (row, channel) of rows of galaxy and pixel."""
+        forms, slots = self.forms, self.forms.slots
         values, extent = {name: value[batch] for name, value in galaxy.items()}, extent[batch]  # each (row, 1)
         light, curve, dispersion = ([values[name] for name in slots[slot]] for slot in _ORDER)
         inclination = torch.deg2rad(values["inclination"])
         u, w = sky_to_axes(
-            self._xi[pixel] - values["east"], self._eta[pixel] - values["north"], torch.deg2rad(values["pa"])
+            self._xi[pixel, None] + self._in_pixel[0] - values["east"],
+            self._eta[pixel, None] + self._in_pixel[1] - values["north"],
+            torch.deg2rad(values["pa"]),
         )  # (row, k)
         least = self._least_thickness(extent, inclination)
         thickness = torch.sqrt(values["thickness"] ** 2 + least**2)
-        depth = self._depth[pixel]
+        nx = self._shape[1]
+        depth = self.quadrature.depth(pixel % nx, pixel // nx, u.dtype)
         y, z, width = line_of_sight(w, inclination, thickness, extent, depth)
         radius = torch.sqrt(u**2 + y**2 + 1e-12)
         column = vertical_law(z, thickness, 2 * least, depth) * width
-        scale = values["flux"] * (self.grid.brightness_per_flux / len(self.quadrature) / total[batch])
-        brightness = scale * forms.surface_brightness.evaluate(radius, *light) * column
+        brightness = scale[batch] * forms.surface_brightness.evaluate(radius, *light) * column
         if light_map is not None:
             brightness = brightness * light_map.flatten(1)[batch, pixel][:, None]
 
-        scale = axis_scale(values["vsys"], self.grid.convention)
+        to_axis = axis_scale(values["vsys"], self.grid.convention)
         v_rot = forms.rotation_curve.evaluate(radius, *curve)
-        speed = values["vsys"] + scale * line_of_sight_speed(u, y, v_rot, inclination)
-        sigma = scale * forms.velocity_dispersion.evaluate(radius, *dispersion)
+        speed = values["vsys"] + to_axis * line_of_sight_speed(u, y, v_rot, inclination)
+        sigma = to_axis * forms.velocity_dispersion.evaluate(radius, *dispersion)
         # A line narrower than a thousandth of a channel is that narrow: it keeps gradients finite.
         floor = 1e-3 * torch.diff(self.grid.edges).min()
         sigma = torch.sqrt(sigma**2 + self.lsf**2 + floor**2).expand_as(speed)
-        spectra = channel_spectra(speed, sigma, brightness, self.grid.edges)
-        sky = spectra.new_zeros(len(parameters), self._shape[0] * self._shape[1], spectra.shape[-1])
-        return sky.index_put((batch, pixel), spectra).unflatten(1, self._shape)
+        return channel_spectra(speed, sigma, brightness, self.grid.edges)
 
     def _rows(self, values, extent):
         """Galaxy and pixel of all that may be brighter than ``faint``: a disc out to there, and its height above it."""
@@ -141,9 +152,7 @@ class DiscDecoder:
         bright = profile > 0.1 * self.faint * profile.amax(1, keepdim=True)
         outer = torch.where(bright, reach, 0).amax(1, keepdim=True) + self._pixel
         inclination = torch.deg2rad(values["inclination"])
-        u, w = sky_to_axes(
-            self._centre_xi - values["east"], self._centre_eta - values["north"], torch.deg2rad(values["pa"])
-        )
+        u, w = sky_to_axes(self._xi - values["east"], self._eta - values["north"], torch.deg2rad(values["pa"]))
         thickness = values["thickness"] + self._least_thickness(extent, inclination)
         height = thickness * math.log(10 / self.faint) * torch.sin(inclination) + self._pixel
         minor = (w.abs() - height).clamp(min=0) / torch.cos(inclination).abs().clamp(min=1e-3)

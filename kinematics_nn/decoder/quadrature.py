@@ -42,23 +42,19 @@ class Quadrature:
         """Distance between sub-pixels [pixel]."""
         return 1 / self.oversample
 
-    def offsets(self):
+    def offsets(self, dtype=torch.float64, device=None):
         """Positions x, y (k,) of the points in the pixel, from its centre [pixel]."""
-        side = (np.arange(self.oversample) + 0.5) / self.oversample - 0.5
-        y, x = (a.ravel() for a in np.meshgrid(side, side, indexing="ij"))
-        return np.repeat(x, self.depths), np.repeat(y, self.depths)
+        side = (torch.arange(self.oversample, dtype=dtype, device=device) + 0.5) / self.oversample - 0.5
+        y, x = torch.meshgrid(side, side, indexing="ij")
+        return x.flatten().repeat_interleave(self.depths), y.flatten().repeat_interleave(self.depths)
 
-    def depth(self, shape):
-        """Depths (y * x, k) of the points of a field of ``shape`` pixels, in the reach of the light along the sight."""
+    def depth(self, x, y, dtype=torch.float64):
+        """Depths (pixel, k) of the points of pixels at ``x`` and ``y`` (pixel,), in the reach of the light along s."""
         n = self.oversample**2
-        y, x = np.mgrid[: shape[0], : shape[1]]
-        turn = (x / _PLASTIC + y / _PLASTIC**2).reshape(-1, 1, 1) % 1
+        turn = (x.double() / _PLASTIC + y.double() / _PLASTIC**2) % 1
         # Neighbours in depth go to sub-pixels far apart, so that no corner of the pixel holds the thick part.
-        sub = np.random.default_rng(0).permutation(n)[:, None]
-        quantile = (np.arange(self.depths) + (sub / n + turn) % 1) / self.depths
-        side = np.where(quantile < 0.5, -1.0, 1.0)
-        return (-side * np.log(np.maximum(1 - np.abs(2 * quantile - 1), 1e-7))).reshape(len(y.ravel()), -1)
-
-    def tensors(self, shape, dtype, device):
-        """Offsets x, y (k,) and depths (pixel, k) as tensors."""
-        return tuple(torch.as_tensor(a, dtype=dtype, device=device) for a in (*self.offsets(), self.depth(shape)))
+        sub = torch.as_tensor(np.random.default_rng(0).permutation(n) / n, dtype=dtype, device=x.device)
+        shift = (sub + turn.to(dtype)[:, None]) % 1
+        quantile = (torch.arange(self.depths, dtype=dtype, device=x.device) + shift[..., None]) / self.depths
+        away = 2 * quantile.flatten(1) - 1
+        return torch.sign(away) * -torch.log1p(-away.abs().clamp(max=1 - 1e-6))

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from ..decoder import Quadrature, render
+from ..decoder import render
 
 __all__ = ["beams_across", "diagnose", "form_priors"]
-
-_QUICK = Quadrature(oversample=2, depths=4)
 
 
 def beams_across(observation, parameters, forms):
@@ -40,12 +38,12 @@ def diagnose(observation, forms, samples, best):
     flags : list of str
         Names of `~kinematics_nn.results.tables.KinematicFlags`.
     """
-    model = render(observation, forms, best, full=False, quadrature=_QUICK)
+    model = render(observation, forms, best, full=False)
     seen = observation.valid & (observation.emission | (model > 3 * observation.rms))
     rest = (observation.data[seen] - model[seen]) / observation.rms[seen]
     dof = max(1, rest.size - len(forms.parameter_names))
     reduced = float(np.sum(rest.astype(np.float64) ** 2) / dof)
-    snr = float((observation.data / observation.rms)[observation.valid].max())
+    snr = float((observation.data / observation.rms)[observation.emission].max())
     low, high = np.percentile(samples["inclination"], [16, 84])
     channels = np.flatnonzero(observation.emission.any((1, 2)))
     (first, last), n = observation.header["crop"][0], observation.header["shape"][0]
@@ -66,8 +64,8 @@ def diagnose(observation, forms, samples, best):
 
 
 def _voxels_a_beam(observation):
-    pixel = np.hypot(observation.xi[0, 1] - observation.xi[0, 0], observation.eta[0, 1] - observation.eta[0, 0])
-    return max(1.0, 1.133 * observation.beam[0] * observation.beam[1] / pixel**2)
+    pixel = abs(np.linalg.det(observation.pixel_matrix))
+    return max(1.0, 1.133 * observation.beam[0] * observation.beam[1] / pixel)
 
 
 def form_priors(observation, forms, r50):

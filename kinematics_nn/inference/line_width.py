@@ -37,7 +37,7 @@ def line_width(speed, light, radii, inclination, dispersion):
     speed, light, radii = speed.float(), light.float(), radii.float()
     projected = speed * torch.sin(inclination).float()[:, None]
     sigma = dispersion.float()
-    top = projected.amax(1) + 4 * sigma
+    top = projected.abs().amax(1) + 4 * sigma
     sigma = torch.maximum(sigma, _NARROWEST * top)
     k = math.pi * torch.arange(_WAVES)
     weight = light * radii**2  # R dR is R^2 dlnR

@@ -81,7 +81,7 @@ class _Shape:
     """The forms' curves as functions of unbounded parameters, and their batched fit.
 
     A parameter with a log-uniform prior is a sigmoid in its logarithm between the prior's limits, another one in its
-    value. Lengths and speeds are bounded around the galaxy's own, wider than any prior.
+    value. Speeds are bounded around the galaxy's own, wider than any prior.
     """
 
     def __init__(self, forms, r50, speed, beam, frame):
@@ -93,6 +93,8 @@ class _Shape:
             for parameter in form.parameters:
                 prior = parameter.prior.resolve(scales)
                 lo, hi = prior.lo, prior.hi
+                if not np.isfinite([lo, hi]).all():
+                    lo, hi = prior.ppf([1e-4, 1 - 1e-4])
                 if parameter.powers[0] == 1:
                     lo, hi = 1e-3 * speed, 1e3 * speed
                 log.append(isinstance(prior, LogUniform) or parameter.powers[0] == 1)
@@ -138,14 +140,16 @@ class _Shape:
         chosen = _chi2(middle - self.curves(starts, middle_r50), weights).topk(16, largest=False).indices
         polished, chi2 = self._descend(starts[chosen], middle[:16], middle_r50[:16], weights, 2 * _ITERATIONS)
         free = polished[chi2.argmin()].expand(len(wanted), -1)
-        return self._descend(free, wanted, r50, weights, _ITERATIONS)[0]
+        # What the curves do not fix keeps its prior: each draw is pulled to a draw of the prior, not all to one point.
+        own = torch.rand(len(wanted), n, dtype=torch.float64, generator=generator).clamp(1e-3, 1 - 1e-3)
+        return self._descend(free, wanted, r50, weights, _ITERATIONS, torch.logit(own))[0]
 
-    def _descend(self, free, wanted, r50, weights, iterations):
-        """Levenberg-Marquardt, each draw with its own damping. A weak pull to the middle keeps what nothing fixes."""
+    def _descend(self, free, wanted, r50, weights, iterations, anchor=0.0):
+        """Levenberg-Marquardt, each draw damped on its own, with a pull to ``anchor`` that holds what nothing fixes."""
         n = free.shape[1]
         damping = torch.full((len(free), 1), 1e-2, dtype=free.dtype)
         rest = wanted - self.curves(free, r50)
-        chi2 = _chi2(rest, weights) + _pull(free)
+        chi2 = _chi2(rest, weights) + _pull(free - anchor)
         for _ in range(iterations):
             step = 1e-4
             columns = [
@@ -155,12 +159,12 @@ class _Shape:
             jacobian = torch.stack(columns, -1)
             weighted = weights @ jacobian
             normal = jacobian.transpose(1, 2) @ weighted
-            right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * free
+            right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * (free - anchor)
             diagonal = torch.diagonal(normal, dim1=1, dim2=2) * damping + _PULL + 1e-9
             move = torch.linalg.solve(normal + torch.diag_embed(diagonal), right).clamp(-2, 2)
             trial = (free + move).clamp(-8, 8)
             trial_rest = wanted - self.curves(trial, r50)
-            trial_chi2 = _chi2(trial_rest, weights) + _pull(trial)
+            trial_chi2 = _chi2(trial_rest, weights) + _pull(trial - anchor)
             better = trial_chi2 < chi2
             free = torch.where(better[:, None], trial, free)
             rest = torch.where(better[:, None], trial_rest, rest)
@@ -169,7 +173,7 @@ class _Shape:
         return free, chi2
 
 
-_PULL = 0.03
+_PULL = 3 / np.pi**2  # precision of a logistic variate, which a draw of the prior is in unbounded terms
 
 
 def _pull(free):

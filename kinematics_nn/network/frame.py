@@ -45,11 +45,9 @@ class Cubes:
     Attributes
     ----------
     data : Tensor (batch, channel, y, x)
-        Brightness over ``rms``, 0 where not valid.
+        Brightness over the noise, one number a cube; 0 where not valid, or of another source.
     weight : Tensor (batch, y, x)
         Inverse relative noise, 0 where a pixel is blank, 1 where all is as the median.
-    seed : Tensor (batch, channel, y, x) of bool, or None
-        Where the source was detected; None: all that stands out.
     matrix : Tensor (batch, 2, 2)
         Offsets (east, north) [arcsec] of one pixel along x and along y.
     origin : Tensor (batch, 2)
@@ -62,7 +60,6 @@ class Cubes:
 
     data: torch.Tensor
     weight: torch.Tensor
-    seed: torch.Tensor | None
     matrix: torch.Tensor
     origin: torch.Tensor
     edges: torch.Tensor
@@ -156,11 +153,6 @@ def _moment_guess(cubes):
     v = avg_pool2d(centres[:, None, None], (1, 2), ceil_mode=True)[:, 0, 0]
     peak = snr.amax((1, 2, 3), keepdim=True)
     mask = snr > torch.minimum(peak.new_tensor(4.5), 0.7 * peak)
-    allowed = torch.ones_like(mask)
-    if cubes.seed is not None:
-        allowed = avg_pool3d(cubes.seed[:, None].to(data.dtype), 2, ceil_mode=True)[:, 0] > 0
-        mask = mask & allowed
-        mask = mask | (allowed & (mask.sum((1, 2, 3), keepdim=True) == 0))
     step_v = torch.diff(v, dim=-1).abs().mean(-1)
     step_r = 2 * torch.linalg.det(matrix).abs().sqrt()
     for iteration in range(4):
@@ -179,9 +171,9 @@ def _moment_guess(cubes):
         if iteration < 3:
             near = dx**2 + dy**2 < (3.5 * extent + step_r)[:, None, None] ** 2
             within = dv.abs() < (3.2 * width + step_v)[:, None]
-            mask = (snr > 3) & near[:, None] & within[:, :, None, None] & allowed
+            mask = (snr > 3) & near[:, None] & within[:, :, None, None]
             # A source too faint for its own window keeps its brightest voxels.
-            mask = mask | ((snr >= peak) & allowed)
+            mask = mask | (snr >= peak)
     gradient = (light * dv[:, :, None, None]).sum(1)
     pa = torch.atan2((gradient * dx).sum((1, 2)), (gradient * dy).sum((1, 2)))
     axis_ratio = torch.sqrt((minor + (0.1 * step_r) ** 2) / (major + (0.1 * step_r) ** 2))

@@ -28,7 +28,7 @@ def prepare(observation, seed=0):
     emission = observation.emission
     spans = [np.flatnonzero(emission.any(tuple(a for a in (0, 1, 2) if a != axis))) for axis in (0, 1, 2)]
     extents = [span[-1] - span[0] + 1 for span in spans]
-    matrix = _pixel_matrix(observation.xi, observation.eta)
+    matrix = observation.pixel_matrix
     beam_pixels = np.sqrt(observation.beam[0] * observation.beam[1] / abs(np.linalg.det(matrix)))
     bins = max(1, -(-max(extents[1:]) // _PIXELS), int(beam_pixels // _BEAM))
     channels = max(1, -(-extents[0] // _CHANNELS))
@@ -59,17 +59,19 @@ def prepare(observation, seed=0):
     inner = (bins - 1) / 2
     origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
 
+    # Averaging over a block widens the beam by the block's own second moment, here as the square of a FWHM.
+    block = 8 * np.log(2) / 12 * (bins**2 - 1) * abs(np.linalg.det(matrix))
+
     def tensor(array):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)[None]
 
     cubes = Cubes(
         data=tensor(data / unit),
         weight=tensor(weight).clamp(max=2),
-        seed=torch.as_tensor(source)[None],
         matrix=tensor(matrix * bins),
         origin=tensor(origin),
         edges=tensor(edges),
-        beam=tensor(observation.beam),
+        beam=tensor([*np.sqrt(observation.beam[:2] ** 2 + block), observation.beam[2]]),
     )
     return cubes, unit
 
@@ -80,11 +82,3 @@ def _sum(cube, factors):
         if factor > 1:
             cube = np.add.reduceat(cube, np.arange(0, cube.shape[axis], factor), axis=axis)
     return cube
-
-
-def _pixel_matrix(xi, eta):
-    """(2, 2) offsets (east, north) [arcsec] of one pixel along x (first column) and y (second column)."""
-    ny, nx = xi.shape
-    along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (xi, eta)]
-    along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (xi, eta)]
-    return np.array([along_x, along_y]).T

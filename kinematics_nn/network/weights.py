@@ -71,5 +71,9 @@ def weights_info(name=DEFAULT):
         )
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
+    if "settings" not in (metadata or {}):
+        raise KinematicsError(
+            f"{path.name} without the settings of an encoder", "weights that this package wrote", "kinematics-nn train"
+        )
     info = {key: json.loads(value) for key, value in metadata.items()}
     return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **info}

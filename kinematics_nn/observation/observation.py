@@ -56,6 +56,14 @@ class Observation:
         """Centre of each channel [km/s], shape (channel,)."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
+    @property
+    def pixel_matrix(self):
+        """Offsets (east, north) [arcsec] of one pixel along x (first column) and y (second column), shape (2, 2)."""
+        ny, nx = self.xi.shape
+        along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (self.xi, self.eta)]
+        along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (self.xi, self.eta)]
+        return np.array([along_x, along_y]).T
+
     def __repr__(self):
         name = self.header.get("object") or "unnamed"
         return (

@@ -53,6 +53,8 @@ def run(args):
         )
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
+    if args.galaxies <= _HELD_OUT:
+        raise KinematicsError(f"--galaxies {args.galaxies}", f"more than {_HELD_OUT}", "train --galaxies 400000")
     if args.samples < args.batch:
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
@@ -64,7 +66,7 @@ def run(args):
     for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
         pass
     parts = list(load_shards(args.store, shards).values())
-    data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
     held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
     data = {key: value[_HELD_OUT:] for key, value in data.items()}
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -228,7 +228,7 @@ class Simulator:
         matrix, origin = grid.pixel_matrix, torch.stack([grid.xi[0, 0], grid.eta[0, 0]])
         width = self._tensor(beam)
         return Cubes(
-            data=data[:, first:], weight=weight, seed=None,
+            data=data[:, first:], weight=weight,
             matrix=matrix.expand(batch, 2, 2), origin=origin.expand(batch, 2),
             edges=grid.edges[first:].expand(batch, -1),
             beam=torch.stack([width, width * self._tensor(ratio), torch.zeros_like(width)], 1),

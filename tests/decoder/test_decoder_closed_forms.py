@@ -192,12 +192,13 @@ def test_an_unknown_convention_is_refused():
 
 def test_every_point_of_the_quadrature_has_its_depth():
     rule = Quadrature(3, 5)
-    depth = rule.depth((16, 16))
+    y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    depth = rule.depth(x.flatten(), y.flatten()).numpy()
     assert depth.shape == (256, len(rule))
     # Depths follow exp(-|t|) / 2: quantiles of the pool, whose ranks are even to one part in 45 in each pixel.
     expected = 0.5 * np.where(depth < 0, np.exp(depth), 2 - np.exp(-depth))
     np.testing.assert_allclose(np.sort(expected.ravel()), (np.arange(depth.size) + 0.5) / depth.size, atol=0.005)
-    x, y = rule.offsets()
+    x, y = (offset.numpy() for offset in rule.offsets())
     # The sub-pixels fill the pixel: centred, and with its variance, less that of a sub-pixel or of less.
     np.testing.assert_allclose([x.mean(), y.mean()], 0, atol=1e-12)
     np.testing.assert_allclose([x.var(), y.var()], 1 / 12, rtol=0.12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import get_form, list_forms
+from kinematics_nn.forms import FormParameter, LogUniform, Normal, RotationCurve, get_form, list_forms, ops
 from kinematics_nn.inference.projection import project
 from kinematics_nn.network.frame import Frame
 from kinematics_nn.network.targets import LIGHT, MULTIPLES, SPEED, TARGETS, Disc, encode_targets
@@ -211,3 +211,48 @@ def test_is_deterministic():
     draws = cloud(make_galaxy(forms)[0], 200, 0.05)
     first, second = (project(draws, SCALARS, forms, beam=3.0)[1]["vmax"] for _ in range(2))
     assert torch.equal(first, second)
+
+
+class Idle(RotationCurve):
+    """An arctangent with a parameter that does nothing."""
+
+    name = "idle"
+    parameters = (
+        *get_form("arctan", "rotation_curve").parameters,
+        FormParameter("idle", "", 1.0, (0.01, 100.0), LogUniform(0.1, 10.0), "does nothing"),
+    )
+
+    @staticmethod
+    def evaluate(radius, vmax, r_turn, idle):
+        return vmax * (2 / math.pi) * ops.arctan(radius / r_turn) + 0 * idle
+
+
+class Unbounded(RotationCurve):
+    """An arctangent whose turnover has a normal prior, without limits."""
+
+    name = "unbounded"
+    parameters = (
+        get_form("arctan", "rotation_curve").parameters[0],
+        FormParameter("turn", "", 1.0, (1e-3, 100.0), Normal(mean=1.5, std=0.4), "turnover"),
+    )
+
+    @staticmethod
+    def evaluate(radius, vmax, turn):
+        return vmax * (2 / math.pi) * ops.arctan(radius / turn)
+
+
+def test_what_the_curves_do_not_fix_keeps_its_prior():
+    targets, _ = make_galaxy(make_forms())
+    forms = replace(make_forms(), rotation_curve=Idle)
+    _, curve, _ = project(cloud(targets, 2000, 0.03), SCALARS, forms, 3.0)
+    found = np.log10(np.percentile(curve["idle"], [16, 50, 84]))
+    # Log-uniform from 0.1 to 10. The pull is a Gaussian of the logistic's variance: its quantiles differ by a tenth.
+    np.testing.assert_allclose(found, [-0.68, 0, 0.68], atol=0.15)
+
+
+def test_a_prior_without_limits_is_taken():
+    targets, _ = make_galaxy(make_forms())
+    forms = replace(make_forms(), rotation_curve=Unbounded)
+    disc, curve, _ = project(cloud(targets, 200, 0.03), SCALARS, forms, 3.0)
+    assert torch.isfinite(curve["turn"]).all()
+    assert torch.isfinite(disc.inclination).all()

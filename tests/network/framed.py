@@ -32,7 +32,6 @@ def make_cubes(*discs, snr=40.0, seed=1, shape=(36, 48, 48), beam=(5.0, 4.0, 25.
     return Cubes(
         data=data,
         weight=torch.ones(n, *shape[1:]),
-        seed=None,
         matrix=grid.pixel_matrix.expand(n, 2, 2),
         origin=torch.stack([grid.xi[0, 0], grid.eta[0, 0]]).expand(n, 2),
         edges=grid.edges.expand(n, -1),

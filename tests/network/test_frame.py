@@ -207,19 +207,6 @@ def test_a_cube_without_a_galaxy_gives_finite_numbers(cubes, values):
         assert torch.isfinite(getattr(empty, field.name)).all(), field.name
 
 
-def test_the_seed_says_which_of_two_galaxies_is_meant():
-    one, two = (make_cubes({"east": east, "north": 0.0, "r_scale": 1.8}, snr=30.0, seed=s) for east, s in
-                ((11.0, 1), (-11.0, 2)))  # fmt: skip
-    both = one.data + two.data
-    x = torch.arange(48)
-    seed = torch.zeros(both.shape, dtype=torch.bool)
-    seed[..., x < 24] = True  # east is left
-    frame = make_frame(replace(one, data=both, seed=seed))
-    assert float(frame.east) == pytest.approx(11.0, abs=2.0)
-    frame = make_frame(replace(one, data=both, seed=~seed))
-    assert float(frame.east) == pytest.approx(-11.0, abs=2.0)
-
-
 def test_facts_say_what_they_are_named_after(frame, cubes):
     extent, width = float(frame.extent), float(frame.width)
     assert float(fact(frame, "channel").exp()) == pytest.approx(14.0 / width, rel=1e-4)
