@@ -98,7 +98,8 @@ def fit(
     device = _device(device)
     n_samples, seed = int(n_samples), _seed(seed)
     info = weights_info(weights)
-    given = _given_priors(priors, forms)
+    # Refused before the cube is read, but for the flux, whose unit only the cube knows.
+    _user_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
     observation = observe(
         cube,
         region=region,
@@ -110,7 +111,7 @@ def fit(
     )
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
-    samples, effective = _with_priors(samples, given, forms, observation, seed)
+    samples, effective = _with_priors(samples, priors, forms, observation, seed)
     best = nearest_median(samples)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
     if effective < 0.01 * n_samples:
@@ -179,13 +180,13 @@ def _device(device):
     return str(device)
 
 
-def _given_priors(priors, forms):
-    """The user's priors, checked before the cube is read; that of a flux is in the flux unit, and taken as given."""
+def _user_priors(priors, forms, flux_unit):
+    """The user's priors, read in the units of the columns."""
     from .inference.priors import user_priors
     from .results.tables import parameter_columns
 
-    columns = parameter_columns(forms, u.one, sky=False)
-    return user_priors(priors or {}, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
+    columns = parameter_columns(forms, flux_unit, sky=False)
+    return user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
 
 
 def _with_priors(samples, priors, forms, observation, seed):
@@ -196,7 +197,8 @@ def _with_priors(samples, priors, forms, observation, seed):
     n = len(samples["vsys"])
     if not priors:
         return samples, float(n)
-    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
+    given = _user_priors(priors, forms, observation.header["flux_unit"])
+    weight = prior_weights(samples, given, form_priors(observation, forms, samples["r50"]))
     index = np.random.default_rng(seed).choice(n, n, p=weight)
     return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
 

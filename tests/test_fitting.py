@@ -302,9 +302,26 @@ def test_a_distance_that_is_none(cube):
         quick(cube, distance=3 * u.kg)
 
 
-def test_what_is_refused_is_refused_before_the_cube_is_read():
-    with pytest.raises(KinematicsError, match="method"):
-        fit("no_such_file.fits", method="mcmc")
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"method": "mcmc"}, "method"),
+        ({"priors": {"vmx": (1, 2)}}, "vmx"),
+        ({"distance": 3 * u.s}, "distance"),
+        ({"weights": "nicer"}, "nicer"),
+        ({"device": "abacus"}, "abacus"),
+        ({"rotation_curve": "arctn"}, "arctn"),
+    ],
+)
+def test_what_is_refused_is_refused_before_the_cube_is_read(given, named):
+    with pytest.raises(KinematicsError, match=named):
+        fit("no_such_file.fits", **given)
+
+
+def test_a_prior_on_the_flux_is_in_the_cubes_unit(cube, fitted):
+    flux = fitted.summary["flux_p50"][0]
+    result = quick(cube, priors={"flux": (flux.to(u.mJy * u.km / u.s), 0.01 * flux)})
+    assert result.summary["flux_std"][0] < 0.02 * flux
 
 
 # Afterwards

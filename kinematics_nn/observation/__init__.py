@@ -2,5 +2,6 @@
 
 from kinematics_nn.observation.intake import observe
 from kinematics_nn.observation.observation import Observation
+from kinematics_nn.observation.reading import opened
 
-__all__ = ["Observation", "observe"]
+__all__ = ["Observation", "observe", "opened"]

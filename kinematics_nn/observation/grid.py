@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io.registry import IORegistryError
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from kinematics_nn.errors import WrongMask
@@ -82,7 +83,9 @@ def region_mask(region, celestial, shape):
     Parameters
     ----------
     region : region, list of regions, str or path
-        Anything from `regions`, in pixels or on the sky, or the path of a DS9 or CRTF file. Of several, the union.
+        Anything from `regions`, in pixels or on the sky, or the path of a DS9 or CRTF file. Of several, the union,
+        less those that exclude (``-circle(...)`` in a file, ``region.meta["include"]`` false), whatever their order;
+        if all exclude, the whole field less them.
     celestial : `~astropy.wcs.WCS`
         The two sky axes of the cube.
     shape : tuple of int
@@ -103,12 +106,14 @@ def region_mask(region, celestial, shape):
     if isinstance(region, (str, Path)):
         try:
             region = Regions.read(str(region))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IORegistryError) as error:
             raise WrongMask(
                 f"region file {region} ({error})", "a DS9 or CRTF region file", "regions.Regions.read(path) to see why"
             ) from error
     several = [region] if isinstance(region, Region) else list(region)
-    inside = np.zeros(shape, dtype=bool)
+    included, excluded = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    if not any(map(_includes, several)):
+        included[:] = True
     for one in several:
         pixel_region = one.to_pixel(celestial) if isinstance(one, SkyRegion) else one
         try:
@@ -119,7 +124,9 @@ def region_mask(region, celestial, shape):
             ) from error
         image = mask.to_image(shape)
         if image is not None:
-            inside |= image > 0
+            part = included if _includes(one) else excluded
+            part |= image > 0
+    inside = included & ~excluded
     if not inside.any():
         raise WrongMask(
             f"region {region} holds none of the {shape[1]} x {shape[0]} pixels",
@@ -127,3 +134,8 @@ def region_mask(region, celestial, shape):
             "region.to_pixel(cube.wcs.celestial) to see where it lies",
         )
     return inside
+
+
+def _includes(region):
+    # A DS9 file gives 1 or 0, a CRTF file may give its sign.
+    return region.meta.get("include", True) not in (0, False, "-")

@@ -1,34 +1,18 @@
 """From a spectral cube to an Observation: what is read, refused, detected and cut."""
 
-import os
-import warnings
-from pathlib import Path
-
-import dask.array
 import numpy as np
 from astropy import units as u
-from astropy.wcs import FITSFixedWarning
-from spectral_cube import SpectralCube, StokesSpectralCube
 from spectral_cube.spectral_cube import BaseSpectralCube
 
-from kinematics_nn.errors import (
-    BlankCube,
-    StokesCube,
-    TooFewChannels,
-    TooLarge,
-    WrongMask,
-    WrongUnit,
-)
+from kinematics_nn.errors import BlankCube, TooFewChannels, WrongMask, WrongUnit
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
 from kinematics_nn.observation.grid import pixel_scales, region_mask, sky_grid
 from kinematics_nn.observation.observation import Observation
+from kinematics_nn.observation.reading import cube_header, opened, read
 from kinematics_nn.observation.source import LEAST_CHANNELS, check_line, choose, detect
 from kinematics_nn.observation.spectral import spectral_axis
 
 __all__ = ["observe"]
-
-# Data, masks, noise and the smoothed copies of the detection, at their peak.
-BYTES_PER_VOXEL = 40
 
 # Beams around the emission that the crop keeps.
 MARGIN_BEAMS = 2.0
@@ -52,7 +36,8 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     mask : array of bool or spectral_cube mask, optional
         True where the data may be used: of the cube's shape, of its (y, x), or a mask that spectral-cube applies.
     rest_value : `~astropy.units.Quantity` or str, optional
-        Rest frequency or wavelength, where the header has none or another line is meant.
+        Rest frequency or wavelength, where the header has none or another line is meant; in the medium of the axis,
+        so a wavelength in air for an axis of wavelengths in air.
     velocity_convention : {"radio", "optical", "relativistic"}, optional
         Convention of the velocities; by default the header's.
     beam : `~radio_beam.Beam` or `~astropy.units.Quantity`, optional
@@ -77,11 +62,8 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     KinematicsError
         With what was found, what is needed and the next call to make.
     """
-    cube = _opened(cube)
-    with warnings.catch_warnings():
-        # spectral-cube parses the header anew at each call, for 20 ms, and says again what it mended when it was read.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        cards = cube.header
+    cube = opened(cube)
+    cards = cube_header(cube)
     unit = cube_unit(cube.unit, str(cards.get("BUNIT", "")))
     beam = cube_beam(cube, beam)
     axis = spectral_axis(
@@ -106,13 +88,13 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     box = tuple(_span(inside.any(axis=1 - axis_), pad) for axis_, pad in zip((0, 1), margin, strict=True))
 
     given_rms = None if rms is None else _rms_array(rms, unit, cube.shape)
-    keep = None if mask is None else _mask_array(mask, cube)
-    data, finite = _read(cube, box)
+    keep = None if mask is None else _mask_array(mask, cube, box)
+    data, finite = read(cube, box)
     turn = slice(None, None, -1 if axis.descending else 1)
     data, finite = np.ascontiguousarray(data[turn]), np.ascontiguousarray(finite[turn])
     valid = finite & inside[box]
     if keep is not None:
-        valid &= keep[:, *box][turn]
+        valid &= keep[turn]
     if given_rms is not None:
         given_rms = given_rms[:, *box][turn]
         usable = np.isfinite(given_rms) & (given_rms > 0)
@@ -174,76 +156,22 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     )
 
 
-def _opened(cube):
-    if isinstance(cube, (str, Path)):
-        cube = SpectralCube.read(str(cube))
-    if isinstance(cube, StokesSpectralCube):
-        raise StokesCube(
-            f"a Stokes cube of {', '.join(cube.components)}", "one of intensity", "cube.I.kinematics.fit()"
-        )
-    if not isinstance(cube, BaseSpectralCube):
-        raise TypeError(
-            f"expected a SpectralCube or the path of one, got {type(cube).__name__}: SpectralCube.read(path)"
-        )
-    return cube
-
-
-def _read(cube, box):
-    """Values (float32, native, 0 where blank) and where they are finite; the one time that the data are read."""
-    n_voxel = cube.shape[0] * np.prod([part.stop - part.start for part in box])
-    needed, there = n_voxel * BYTES_PER_VOXEL, _memory()
-    if there is not None and needed > 0.8 * there:
-        raise TooLarge(
-            f"{n_voxel:.3g} voxels, {needed / 2**30:.1f} GiB to work on, and {there / 2**30:.1f} GiB of memory",
-            "a smaller cube",
-            "fit(region=...), cube.spectral_slab(...).kinematics.fit(), or cube.downsample_axis(2, axis=1)",
-        )
-    view = (slice(None), *box)
-    if isinstance(cube._data, np.ndarray):
-        # A cube that fills its masked voxels with 0 would pass them off as data.
-        filled = cube if np.isnan(cube.fill_value) else cube.with_fill_value(np.nan)
-        values = filled.unitless_filled_data[view]
-    else:
-        # spectral-cube would compute the mask of finite voxels apart, and read everything twice. The cube's own way to
-        # compute keeps to the scheduler that cube.use_dask_scheduler has set.
-        values = cube._data[view]
-        if cube.mask is not None:
-            include = cube.mask.include(data=cube._data, wcs=cube.wcs, view=view)
-            values = dask.array.where(include, values, np.float32(np.nan))
-        values = cube._compute(values)
-    data = np.array(values, dtype=np.float32)
-    finite = np.isfinite(data)
-    data[~finite] = 0
-    return data, finite
-
-
-def _memory():
-    """
-    Memory of this machine in bytes, or None where the system does not tell.
-
-    All of it, not what is free just now: that leaves out the cache of files, which the system gives back.
-    """
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _mask_array(mask, cube):
-    """A mask as a boolean array of the cube's shape, in the order of the input."""
+def _mask_array(mask, cube, box):
+    """A mask as a boolean array of the cube's box, in the order of the input."""
     if isinstance(mask, BaseSpectralCube):
         raise WrongMask("a cube as mask", "where it is to be used", "mask=(cube > threshold)")
+    view = (slice(None), *box)
     if hasattr(mask, "include"):
-        array = np.asarray(mask.include(data=cube._data, wcs=cube.wcs))
-    else:
-        array = np.asarray(mask)
+        # A mask that follows from the data would have all of them read.
+        return np.asarray(mask.include(data=cube._data, wcs=cube.wcs, view=view), dtype=bool)
+    array = np.asarray(mask)
     if array.dtype != bool or array.shape not in (cube.shape, cube.shape[1:]):
         raise WrongMask(
             f"a mask of {array.dtype} values and shape {array.shape}",
             f"True and False, of shape {cube.shape} or {cube.shape[1:]}",
             "mask=np.isfinite(array) & (array > 0)",
         )
-    return np.broadcast_to(array, cube.shape)
+    return np.broadcast_to(array, cube.shape)[view]
 
 
 def _rms_array(rms, unit, shape):

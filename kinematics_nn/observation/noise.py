@@ -134,7 +134,10 @@ def _field(data, quiet, fwhm):
     Two maps from the lower and the upper half of the channels share only what is real, so their covariance is the
     variance of the true map.
     """
-    squares = np.where(quiet, data, 0) ** 2
+    squares = np.where(quiet, data, np.float32(0))
+    # In a small unit (1 erg/s/cm2/AA) the squares of the noise would be below the smallest float32.
+    squares /= np.abs(squares).max()
+    squares *= squares
     typical = squares.sum() / np.count_nonzero(quiet)
     # A stray peak of 4 sigma and more is no noise.
     np.minimum(squares, 16 * typical, out=squares)

@@ -67,8 +67,9 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
     velref : int, optional
         AIPS's VELREF keyword (1 to 255: optical, from 257: radio), asked where the axis names no convention.
     rest_value : `~astropy.units.Quantity` or str, optional
-        Rest frequency or wavelength of the line; by default the header's. Where it differs from the header's, a
-        velocity axis is referred to the new one.
+        Rest frequency or wavelength of the line, in the medium of the axis; by default the header's. Where it differs
+        from the header's, a velocity axis is referred to the new one. An axis of wavelengths in air (AWAV) needs a
+        wavelength in air: the header's RESTWAV is one in vacuum, 83 km/s away.
     velocity_convention : {"radio", "optical", "relativistic"}, optional
         Convention to express velocities in; by default that of the axis, or of VELREF.
 
@@ -81,7 +82,8 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
     MissingVelocity
         Without a spectral axis, or without the rest value or convention that a frequency or wavelength axis needs.
     WrongUnit
-        If ``rest_value`` is no frequency, wavelength or energy, or the axis is none of these nor a velocity.
+        If ``rest_value`` is no frequency, wavelength or energy (on an axis in air: no wavelength), or the axis is none
+        of these nor a velocity.
     """
     if velocity_convention is not None and velocity_convention not in DOPPLER:
         raise MissingVelocity(
@@ -90,8 +92,16 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
             "velocity_convention='radio'",
         )
     values, axis_type = _world_edges(wcs, n_channel)
-    rest_header = _header_rest(wcs)
+    in_air = axis_type == "AWAV"
+    # FITS defines the header's as a value in vacuum (Greisen et al. 2006, table 1).
+    rest_header = None if in_air else _header_rest(wcs)
     rest = rest_header if rest_value is None else _as_rest(rest_value)
+    if in_air and rest is not None and not rest.unit.is_equivalent(u.m):
+        raise WrongUnit(
+            f"rest_value={rest_value!r} and an axis of wavelengths in air",
+            "the line's wavelength in air",
+            "rest_value=6562.80 * u.AA",
+        )
     native = _axis_convention(axis_type, velref)
     is_velocity = axis_type in AXIS_CONVENTION
     convention = velocity_convention or native
@@ -100,18 +110,20 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
         missing = " and ".join(
             text
             for text, absent in (
-                ("rest_value=115.2712018 * u.GHz", rest is None),
+                ("rest_value=6562.80 * u.AA" if in_air else "rest_value=115.2712018 * u.GHz", rest is None),
                 ("velocity_convention='radio'", convention is None),
             )
             if absent
         )
         raise MissingVelocity(
             f"a {axis_type} axis with rest value {rest} and velocity convention {convention}",
-            "the rest frequency or wavelength of the line and a velocity convention",
+            f"the rest {'wavelength of the line in air' if in_air else 'frequency or wavelength of the line'} and a "
+            "velocity convention",
             f"fit({missing}), with the line's own values",
         )
 
     if not is_velocity:
+        # In air, both wavelengths are taken as if in vacuum: air's index cancels in their ratio, to 1 part in 1e6.
         velocity = values.to(u.Hz, u.spectral()).to(u.km / u.s, DOPPLER[convention](rest))
     else:
         velocity = _as_velocity(values, axis_type)
