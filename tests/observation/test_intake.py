@@ -19,7 +19,7 @@ from spectral_cube import (
 )
 
 from kinematics_nn import errors
-from kinematics_nn.observation import Observation, intake, observe
+from kinematics_nn.observation import Observation, observe, opened, reading
 
 FIELDS = ("data", "valid", "emission", "rms", "edges", "xi", "eta", "beam")
 
@@ -111,6 +111,16 @@ def test_region_is_all_that_is_read_of_a_dask_cube(spied):
     assert len(chunks) == 16
 
 
+def test_mask_that_follows_from_the_data_reads_no_more_than_the_region(mock, galaxy, spied):
+    cube, chunks = spied
+    region = CirclePixelRegion(PixCoord(24, 24), radius=6)
+    mask = cube > -0.05 * cube.unit
+    observation = observe(cube, region=region, mask=mask, rms=0.05)
+    # The 16 chunks of the region, once for the data and once for the mask.
+    assert len(chunks) == 32
+    same(observation, observe(mock.cube(galaxy), region=region, mask=galaxy > -0.05, rms=0.05))
+
+
 def test_it_pickles(mock, galaxy):
     observation = observe(mock.cube(galaxy))
     again = pickle.loads(pickle.dumps(observation))
@@ -129,6 +139,14 @@ def test_a_path_is_read(mock, galaxy, tmp_path):
     mock.cube(galaxy).write(tmp_path / "galaxy.fits")
     observation = observe(tmp_path / "galaxy.fits")
     np.testing.assert_allclose(observation.data, observe(mock.cube(galaxy)).data)
+
+
+def test_opened_gives_the_cube_of_a_path_or_itself(mock, galaxy, tmp_path):
+    cube = mock.cube(galaxy)
+    cube.write(tmp_path / "galaxy.fits")
+    assert opened(cube) is cube
+    for path in (tmp_path / "galaxy.fits", str(tmp_path / "galaxy.fits")):
+        np.testing.assert_array_equal(opened(path).filled_data[:], cube.filled_data[:])
 
 
 def test_the_cubes_own_mask_is_honoured_whatever_it_fills_with(mock, galaxy):
@@ -281,7 +299,7 @@ def test_mask_that_does_not_fit_is_refused(mock, galaxy):
 
 
 def test_cube_too_large_for_the_memory_is_refused_before_it_is_read(mock, galaxy, monkeypatch):
-    monkeypatch.setattr(intake, "_memory", lambda: 1e6)
+    monkeypatch.setattr(reading, "_memory", lambda: 1e6)
     with pytest.raises(errors.TooLarge, match=r"GiB of memory; needed: a smaller cube. Try: fit\(region="):
         observe(mock.cube(galaxy))
 
