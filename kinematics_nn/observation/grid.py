@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.io.registry import IORegistryError
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from kinematics_nn.errors import WrongMask
@@ -102,13 +101,16 @@ def region_mask(region, celestial, shape):
     """
     # regions takes a third of a second to import: only who gives a region pays.
     from regions import Region, Regions, SkyRegion
+    from regions.core.registry import IORegistryError
 
     if isinstance(region, (str, Path)):
         try:
             region = Regions.read(str(region))
         except (OSError, ValueError, IORegistryError) as error:
+            # Where regions knows no format, a table of those that it knows follows.
+            cause = (str(error).splitlines() or [type(error).__name__])[0]
             raise WrongMask(
-                f"region file {region} ({error})", "a DS9 or CRTF region file", "regions.Regions.read(path) to see why"
+                f"region file {region} ({cause})", "a DS9 or CRTF region file", "regions.Regions.read(path) to see why"
             ) from error
     several = [region] if isinstance(region, Region) else list(region)
     included, excluded = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
@@ -137,5 +139,4 @@ def region_mask(region, celestial, shape):
 
 
 def _includes(region):
-    # A DS9 file gives 1 or 0, a CRTF file may give its sign.
-    return region.meta.get("include", True) not in (0, False, "-")
+    return bool(region.meta.get("include", True))

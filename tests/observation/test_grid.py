@@ -74,6 +74,19 @@ def test_region_on_the_sky_and_in_pixels_agree(mock, tmp_path):
     assert both.sum() > inside.sum()
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["excluded first", "excluded last"])
+def test_excluded_region_is_cut_out(mock, tmp_path, first):
+    celestial = mock.wcs().celestial
+    y, x = np.mgrid[1:49, 1:49]  # DS9 counts pixels from 1
+    disc, star = np.hypot(x - 21, y - 26) < 12.3, np.hypot(x - 24, y - 26) < 3.3
+    lines = ["circle(21,26,12.3)", "-circle(24,26,3.3)"]
+    path = tmp_path / "galaxy.reg"
+    path.write_text("\n".join(["image", *(reversed(lines) if first else lines)]))
+    np.testing.assert_array_equal(region_mask(path, celestial, (48, 48)), disc & ~star)
+    path.write_text("\n".join(["image", lines[1]]))
+    np.testing.assert_array_equal(region_mask(path, celestial, (48, 48)), ~star)
+
+
 def test_region_that_holds_nothing_is_refused(mock, tmp_path):
     celestial = mock.wcs().celestial
     with pytest.raises(WrongMask, match="holds none of the 48 x 48 pixels"):
@@ -82,3 +95,7 @@ def test_region_that_holds_nothing_is_refused(mock, tmp_path):
         region_mask(PointSkyRegion(celestial.pixel_to_world(3, 3)), celestial, (48, 48))
     with pytest.raises(WrongMask, match="a DS9 or CRTF region file"):
         region_mask(tmp_path / "absent.reg", celestial, (48, 48))
+    # No format that regions knows by its name or its content.
+    (tmp_path / "notes.txt").write_text("the galaxy in the middle")
+    with pytest.raises(WrongMask, match="a DS9 or CRTF region file"):
+        region_mask(tmp_path / "notes.txt", celestial, (48, 48))
