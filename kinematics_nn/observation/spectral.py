@@ -123,7 +123,7 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
         )
 
     if not is_velocity:
-        # In air, both wavelengths are taken as if in vacuum: air's index cancels in their ratio, to 1 part in 1e6.
+        # Two wavelengths in air are taken as if in vacuum: the index of air cancels in their ratio, to about 1e-6.
         velocity = values.to(u.Hz, u.spectral()).to(u.km / u.s, DOPPLER[convention](rest))
     else:
         velocity = _as_velocity(values, axis_type)

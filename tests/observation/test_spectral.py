@@ -72,6 +72,20 @@ def test_wavelength_axis_of_a_spectrograph(mock):
     np.testing.assert_allclose(axis.edges, edges, rtol=1e-9)
 
 
+def test_axis_of_wavelengths_in_air_wants_its_rest_value_in_air(mock):
+    wcs = mock.wcs(axis={"ctype": "AWAV", "crval": 6600e-10, "cdelt": 1.25e-10, "cunit": "m", "crpix": 1.0})
+    wcs.wcs.restwav = 6564.61e-10  # in vacuum, as FITS defines it
+    with pytest.raises(MissingVelocity, match=r"AWAV axis.*in air.*fit\(rest_value=6562.80 \* u.AA\)"):
+        spectral_axis(wcs, 20, velocity_convention="optical")
+    with pytest.raises(WrongUnit, match="wavelength in air"):
+        spectral_axis(wcs, 20, rest_value=456.68 * u.THz, velocity_convention="optical")
+    axis = spectral_axis(wcs, 20, rest_value=6562.80 * u.AA, velocity_convention="optical")
+    # From the wavelengths in vacuum (Morton 2000, ApJS 130, 403, eq. 8): the index varies by 1e-7 over 50 Å.
+    air = 6600 + 1.25 * (np.arange(21) - 0.5)
+    index = 1 + 8.34254e-5 + 2.406147e-2 / (130 - (1e4 / air) ** 2) + 1.5998e-4 / (38.9 - (1e4 / air) ** 2)
+    np.testing.assert_allclose(axis.edges, C * (air * index / 6564.61 - 1), rtol=0, atol=0.5)
+
+
 def test_redshift_axis(mock):
     axis = spectral_axis(mock.wcs(axis={"ctype": "ZOPT", "crval": 0.01, "cdelt": 1e-5, "cunit": "", "crpix": 1.0}), 5)
     np.testing.assert_allclose(axis.edges, C * (0.01 + 1e-5 * (np.arange(6) - 0.5)), rtol=1e-12)
