@@ -55,11 +55,11 @@ def test_noise_over_the_field_does_not_hang_on_the_unit(mock):
     attenuation = np.exp(0.5 * (x**2 + y**2) / 25**2)
     data = attenuation * (mock.blob(SHAPE, size=6, gradient=0.7) + mock.noise(SHAPE, sigma=0.05))
     plain = observe(mock.cube(data))
-    # As in erg/s/cm2/AA: the squares, 1e-43, are below the smallest float32 of full precision.
-    small = observe(mock.cube(1e-20 * data))
+    # As deep spectra in erg/s/cm2/AA: the squares of the noise, 1e-47, are below the smallest float32.
+    small = observe(mock.cube(1e-22 * data))
     assert plain.header["noise"]["field_scatter"] > 0.1
     # Rounding of float32, where voxels at the edge of a threshold may change sides.
-    np.testing.assert_allclose(small.rms, 1e-20 * plain.rms, rtol=1e-4)
+    np.testing.assert_allclose(small.rms, 1e-22 * plain.rms, rtol=1e-4)
 
 
 def test_noise_is_not_raised_by_the_galaxy(mock):
