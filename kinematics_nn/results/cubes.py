@@ -61,12 +61,25 @@ def residual_cube(fit, cube):
     """Input minus model as a `~spectral_cube.SpectralCube`, with the input's mask."""
     from spectral_cube import SpectralCube
 
-    data = cube.filled_data[:] - _model_data(fit)
-    return SpectralCube(data, mask=cube.mask, **_frame(fit.observation))
+    from kinematics_nn.observation.brightness import cube_unit
+    from kinematics_nn.observation.reading import cube_header
+
+    model = _model_data(fit)
+    # spectral-cube leaves a cube without a unit where it cannot read the header's.
+    unit = cube_unit(cube.unit, str(cube_header(cube).get("BUNIT", "")))
+    data = u.Quantity(cube.unitless_filled_data[:], unit) - model
+    return SpectralCube(data.to(model.unit), mask=cube.mask, **_frame(fit.observation))
 
 
 def _model_data(fit):
+    from kinematics_nn.observation.reading import check_memory
+
     header = fit.observation.header
+    (_, (y0, y1), (x0, x1)) = header["crop"]
+    check_memory(
+        np.prod(header["shape"], dtype=float),
+        f"a fit of the cube cut to the galaxy: cube[:, {y0}:{y1}, {x0}:{x1}].kinematics.fit().model_cube",
+    )
     data = render_model(fit)
     # The inside of the package counts channels by ascending velocity; the input may count them down.
     return u.Quantity(data[::-1] if header["descending"] else data, header["unit"], copy=False)

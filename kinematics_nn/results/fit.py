@@ -178,7 +178,7 @@ class KinematicFit:
         self._check()
         if self.cube is None:
             raise KinematicsError(
-                "this fit no longer holds its cube (pickling leaves it behind)",
+                "this fit holds no cube (it was fitted by path, or pickled)",
                 "the input cube",
                 "fit.cube = SpectralCube.read(...)",
             )

@@ -9,6 +9,7 @@ from radio_beam import Beam
 from spectral_cube import SpectralCube
 
 from kinematics_nn.decoder import Forms
+from kinematics_nn.errors import KinematicsError, TooLarge
 from kinematics_nn.forms.dispersion import Constant
 from kinematics_nn.forms.rotation_curves import Arctan
 from kinematics_nn.forms.surface_brightness import Exponential
@@ -81,6 +82,43 @@ def test_residual_is_input_minus_model_under_its_mask(fit, channel_ramp):
     assert residual.filled_data[:, 5, 5].value == pytest.approx(2000 - axis, rel=1e-5)
     assert np.isnan(residual.filled_data[:, :, 0]).all()
     assert residual.unit == u.Jy / u.beam
+
+
+# spectral-cube says what it cannot read, and we read it all the same.
+@pytest.mark.filterwarnings("ignore:Could not parse unit")
+@pytest.mark.parametrize(
+    ("bunit", "unit"), [("mJy/bm", "mJy / beam"), ("JY/PIXEL", "Jy / pix"), ("K (Tb)", "K"), ("Jy/beam", "Jy / beam")]
+)
+@pytest.mark.parametrize("use_dask", [False, True])
+def test_residual_in_a_unit_that_only_the_intake_reads(fit, channel_ramp, bunit, unit, use_dask):
+    header = input_wcs().to_header()
+    header.update(BUNIT=bunit, BMAJ=5 / 3600, BMIN=4 / 3600, BPA=30.0)
+    hdu = fits.PrimaryHDU(np.full(SHAPE, 2000.0, np.float32), header)
+    fit.observation.header["unit"] = unit
+    fit.cube = SpectralCube.read(hdu, use_dask=use_dask)
+    residual = fit.residual_cube
+    assert residual.unit == u.Unit(unit)
+    axis = residual.spectral_axis.to_value(u.km / u.s)
+    assert residual.filled_data[:, 5, 5].value == pytest.approx(2000 - axis, rel=1e-5)
+
+
+def test_residual_of_a_cube_in_another_scale_of_the_unit(fit, channel_ramp):
+    fit.cube = SpectralCube(np.full(SHAPE, 2e6, np.float32) * u.mJy / u.beam, wcs=input_wcs())
+    residual = fit.residual_cube
+    assert residual.unit == u.Jy / u.beam
+    axis = residual.spectral_axis.to_value(u.km / u.s)
+    assert residual.filled_data[:, 5, 5].value == pytest.approx(2000 - axis, rel=1e-5)
+
+
+def test_residual_without_a_cube_says_why(fit):
+    with pytest.raises(KinematicsError, match=r"holds no cube \(it was fitted by path, or pickled\).*fit.cube ="):
+        fit.residual_cube  # noqa: B018
+
+
+def test_model_cube_too_large_for_the_memory_is_refused(fit, channel_ramp, monkeypatch):
+    monkeypatch.setattr("kinematics_nn.observation.reading._memory", lambda: 1e6)
+    with pytest.raises(TooLarge, match=r"cube\[:, 4:44, 4:52\]\.kinematics\.fit"):
+        fit.model_cube  # noqa: B018
 
 
 def test_rotation_curve_is_a_model_with_units(fit):
