@@ -6,10 +6,9 @@ from astropy.visualization.wcsaxes import add_beam, add_scalebar
 
 from kinematics_nn.decoder.geometry import axis_scale
 
-from .cubes import beam_in_cube_frame, input_wcs, offset_to_sky, render_model
+from .cubes import input_wcs, offset_to_sky, render_model
 from .maps import emission_extent, moments, position_velocity
 from .style import CURVE, KM_S, MODEL, STYLE, symbol
-from .tables import form_columns
 from .text import rounded
 
 __all__ = ["plot_fit"]
@@ -100,10 +99,12 @@ def _frame_maps(axes, fit, wcs, mask):
     half = 0.58 * max(np.ptp(x), np.ptp(y), *(np.ptp(np.flatnonzero(mask.any(axis=k))) for k in ((0, 1), (0, 2)))) + 1
     pixel = np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600
     length = _round_length(0.45 * half * pixel)
-    beam = beam_in_cube_frame(observation)
+    names = ("$l$", "$b$") if wcs.wcs.lngtyp.strip() == "GLON" else ("RA", "Dec")
     # A disc leaves two opposite corners free: the beam goes to the lower of them, the scale to the upper.
     rising = (x[2] - x[0]) * (y[2] - y[0]) > 0
     low, high = ("bottom right", "top left") if rising else ("bottom left", "top right")
+    major, minor, _ = observation.beam * u.arcsec
+    ellipse = {"angle": _beam_upright(observation), "facecolor": "0.6", "edgecolor": "0.1", "linewidth": 0.6}
     for (row, column), ax in np.ndenumerate(axes):
         ax.set_xlim(x[1] - half, x[1] + half)
         ax.set_ylim(y[1] - half, y[1] + half)
@@ -116,13 +117,23 @@ def _frame_maps(axes, fit, wcs, mask):
         latitude.set_ticks(number=4)
         longitude.set_ticklabel(exclude_overlapping=True)
         # The two left panels touch: the second one's labels would run into the first one's.
-        for axis, name, shown in ((longitude, "RA", row == 1 and column != 1), (latitude, "Dec", column == 0)):
+        for axis, name, shown in (
+            (longitude, names[0], row == 1 and column != 1),
+            (latitude, names[1], column == 0),
+        ):
             axis.set_ticklabel_visible(shown)
             axis.set_auto_axislabel(False)
             axis.set_axislabel(name if shown else "", minpad=0.5)
-        ellipse = {"facecolor": "0.6", "edgecolor": "0.1", "linewidth": 0.6}
-        add_beam(ax, major=beam.major, minor=beam.minor, angle=beam.pa, corner=low, **ellipse)
+        add_beam(ax, major=major, minor=minor, corner=low, **ellipse)
     add_scalebar(axes[0, 0], length * u.arcsec, label=_angle_label(length), corner=high, color="0.1")
+
+
+def _beam_upright(observation):
+    """Angle of the beam's major axis in the image [deg], from pixel-up anticlockwise, as `add_beam` counts it."""
+    major, _, angle = observation.beam
+    ends = np.array([-0.5, 0.5]) * major
+    _, x, y = offset_to_sky(observation, ends * np.sin(np.deg2rad(angle)), ends * np.cos(np.deg2rad(angle)))
+    return np.degrees(np.arctan2(x[0] - x[1], y[1] - y[0]))
 
 
 def _draw_slice(ax, fit, model):
@@ -186,7 +197,7 @@ def _draw_curve(ax, fit):
     p2, p16, p84, p98 = np.percentile(curves, [2.5, 16, 84, 97.5], axis=0)
     ax.fill_between(radius.value, p2, p98, color=CURVE, alpha=0.18, linewidth=0, label="95 %")
     ax.fill_between(radius.value, p16, p84, color=CURVE, alpha=0.38, linewidth=0, label="68 %")
-    ax.plot(radius, _evaluate_best(fit, radius), color=CURVE, linewidth=1.3, label="Best")
+    ax.plot(radius.value, fit.rotation_curve(radius).value, color=CURVE, linewidth=1.3, label="Best")
     r22, v22 = 1.31 * row["r50_p50"].value, row["v22_p50"].value
     error = [[v22 - row["v22_p16"].value], [row["v22_p84"].value - v22]]
     ax.errorbar(r22, v22, yerr=error, fmt="o", color=MODEL, markersize=4, capsize=2, linewidth=1, label=r"$V_{2.2}$")
@@ -210,14 +221,6 @@ def _draw_curve(ax, fit):
             "Radius [kpc]", labelpad=3
         )
     ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{KM_S}]")
-
-
-def _evaluate_best(fit, radius):
-    values = fit.best_values
-    columns = [name for name, (slot, _) in form_columns(fit.forms).items() if slot == "rotation_curve"]
-    return np.broadcast_to(
-        fit.forms.rotation_curve.evaluate(radius.value, *(values[name] for name in columns)), radius.shape
-    )
 
 
 def _headline(fit):

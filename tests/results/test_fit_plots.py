@@ -3,9 +3,14 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.visualization.wcsaxes import WCSAxes
-from handmade import TRUTH
+from astropy.wcs import WCS
+from handmade import PIXEL, TRUTH, input_wcs
+from matplotlib.patches import Ellipse
 
+from kinematics_nn.observation.grid import sky_grid
+from kinematics_nn.results import KinematicFit
 from kinematics_nn.results.maps import moments
 
 
@@ -69,19 +74,61 @@ def test_curve_and_slice_have_their_bands_and_labels(drawn):
     assert line.get_ydata()[-1] < TRUTH["vsys"] - 100
 
 
-def test_no_text_overlaps(drawn):
-    """Tick labels, titles and axis labels of different panels stay clear of each other."""
+def on_another_sky(fit, wcs):
+    """The fit of the same pixels on another WCS."""
+    observation = fit.observation
+    _, *box = observation.header["crop"]
+    sky = sky_grid(wcs.celestial, tuple(slice(*side) for side in box))
+    header = observation.header | {"wcs": wcs.to_header(relax=True).tostring(), "reference": sky.reference}
+    moved = vars(observation) | {"xi": sky.xi, "eta": sky.eta, "header": header}
+    return KinematicFit(type(observation)(**moved), fit.forms, fit._samples, meta=fit.meta)
+
+
+@pytest.mark.parametrize("mirror", [1, -1], ids=["east left", "east right"])
+@pytest.mark.parametrize("turn", [0.0, 60.0])
+def test_beam_is_drawn_along_its_own_axis(drawn, turn, mirror):
+    wcs = input_wcs()
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    wcs.wcs.pc = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
+    wcs.wcs.cdelt = [-mirror * PIXEL / 3600, PIXEL / 3600, wcs.wcs.cdelt[2]]
+    wcs.wcs.set()
+    figure = on_another_sky(drawn, wcs).plot()
+    ellipse = next(patch for ax in figure.axes if isinstance(ax, WCSAxes) for patch in ax.findobj(Ellipse))
+    assert ellipse.height / ellipse.width == pytest.approx(5 / 4)
+    # The other way round: the pixels that the drawn major axis passes, on the sky by the WCS.
+    angle = np.deg2rad(ellipse.angle)
+    x, y = -np.sin(angle) * np.array([0, 1]) + 29, np.cos(angle) * np.array([0, 1]) + 24
+    start, end = WCS(wcs.to_header()).celestial.pixel_to_world(x, y)
+    difference = start.position_angle(end).to_value(u.deg) - drawn.observation.beam[2]
+    # The projection bends directions by 1e-3 degrees over the field.
+    assert (difference + 90) % 180 - 90 == pytest.approx(0, abs=0.01)
+
+
+def test_galactic_maps_are_labelled_so(drawn):
+    def names(figure):
+        maps = [ax for ax in figure.axes if isinstance(ax, WCSAxes)]
+        return {coordinate.get_axislabel() for ax in maps for coordinate in ax.coords} - {""}
+
+    assert names(drawn.plot()) == {"RA", "Dec"}
+    wcs = input_wcs()
+    wcs.wcs.ctype = ["GLON-SIN", "GLAT-SIN", "VRAD"]
+    wcs.wcs.crval = [120.0, 30.0, 1500e3]
+    wcs.wcs.radesys = ""
+    wcs.wcs.set()
+    assert names(on_another_sky(drawn, wcs).plot()) == {"$l$", "$b$"}
+
+
+def test_no_axis_label_overlaps_another(drawn):
+    """Labels of the axes, maps and colour bars included, stay clear of each other and inside the figure."""
     figure = drawn.plot()
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    boxes = [
-        text.get_window_extent(renderer)
-        for ax in figure.axes
-        if not isinstance(ax, WCSAxes)
-        for text in (ax.xaxis.label, ax.yaxis.label)
-        if text.get_text()
-    ]
-    assert len(boxes) == 8
+    maps = [ax for ax in figure.axes if isinstance(ax, WCSAxes)]
+    labels = [coordinate._axislabels for ax in maps for coordinate in ax.coords if coordinate.get_axislabel()]
+    labels += [text for ax in figure.axes if ax not in maps for text in (ax.xaxis.label, ax.yaxis.label)]
+    boxes = [label.get_window_extent(renderer) for label in labels if label.get_text()]
+    # Dec twice and RA twice; four colour bars; two labels in each of the lower panels.
+    assert len(boxes) == 4 + 4 + 4
     for index, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0
         assert box.x1 <= figure.bbox.x1
