@@ -28,11 +28,15 @@ def test_model_and_residual_add_up_to_the_input(cube, flip):
     assert model.wcs.wcs.compare(given.wcs.wcs, tolerance=1e-9)
     assert (model.unit, model.beam) == (given.unit, given.beam)
     total = (model.filled_data[:] + residual.filled_data[:]).value
-    # float32: one part in 1e7 of the peak.
-    assert total == pytest.approx(given.filled_data[:].value, abs=1e-6 * np.abs(total).max() * 10)
-    # The model turns the way the data do: flipped channels or mirrored sides would correlate with nothing.
-    data, drawn = given.filled_data[:].value.ravel(), model.filled_data[:].value.ravel()
-    assert np.corrcoef(data, drawn)[0, 1] > 0.5
+    # Each is rounded to float32, to 6e-8 of itself; model and residual are no larger than some times the peak.
+    assert total == pytest.approx(given.filled_data[:].value, abs=1e-6 * np.abs(total).max())
+    # The model turns the way the data do. How well it fits is the network's affair; with its channels or its sides
+    # flipped it overlaps with the data near the centre alone, and loses half of the correlation of any fit.
+    data, drawn = given.filled_data[:].value, model.filled_data[:].value
+    right, channels, sides = (
+        np.corrcoef(data.ravel(), cube.ravel())[0, 1] for cube in (drawn, drawn[::-1], drawn[:, ::-1, ::-1])
+    )
+    assert right > 2 * max(channels, sides)
 
 
 def test_survives_pickling(fitted):
