@@ -3,10 +3,10 @@
 import astropy.units as u
 
 from .errors import KinematicsError
+from .forms.base import KINDS
 from .quantities import parse_quantity
 
 __all__ = [
-    "KINDS",
     "add_fit_arguments",
     "add_simulate_arguments",
     "given",
@@ -14,8 +14,6 @@ __all__ = [
     "read_beam",
     "read_model",
 ]
-
-KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
 
 
 def add_fit_arguments(sub):
@@ -37,7 +35,6 @@ def add_fit_arguments(sub):
     sub.add_argument("--rest-value", metavar="QUANTITY", help="rest frequency or wavelength, where the header has none")
     sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
     sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
-    sub.add_argument("--thickness", metavar="QUANTITY", help="hold the scale height, such as '0 arcsec'")
     for kind in KINDS:
         sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
     sub.add_argument("--method", help="network")

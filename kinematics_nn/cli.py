@@ -8,17 +8,11 @@ import warnings
 from pathlib import Path
 
 import astropy.units as u
+import numpy as np
 
-from .arguments import (
-    KINDS,
-    add_fit_arguments,
-    add_simulate_arguments,
-    given,
-    quantities,
-    read_beam,
-    read_model,
-)
+from .arguments import add_fit_arguments, add_simulate_arguments, given, quantities, read_beam, read_model
 from .errors import KinematicsError
+from .forms.base import KINDS
 from .quantities import parse_quantity, parse_range
 
 __all__ = ["main"]
@@ -69,7 +63,7 @@ def fit(args):
             table_format(path)
     _check_pictures(args.plot, args.corner)
     options = given(args, *KINDS, "method", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
-    options |= quantities(args, thickness=u.arcsec, distance=u.Mpc, rms=None, rest_value=None)
+    options |= quantities(args, distance=u.Mpc, rms=None, rest_value=None)
     if args.beam:
         options["beam"] = read_beam(args.beam)
     cube = _slab(_read(args.cube), args)
@@ -221,20 +215,18 @@ def _read(name):
 def _slab(cube, args):
     if args.slab is None:
         return cube
-    low, high = parse_range(args.slab, _KM_S, name="--slab")
-    if not cube.spectral_axis.unit.is_equivalent(_KM_S):
-        if args.velocity_convention is None:
-            raise KinematicsError(
-                f"--slab on a spectral axis in {cube.spectral_axis.unit}",
-                "the convention of its velocities",
-                "--velocity-convention radio",
-            )
-        rest = quantities(args, rest_value=None)
-        cube = cube.with_spectral_unit(_KM_S, velocity_convention=args.velocity_convention, **rest)
-    ends = cube.spectral_axis.to(_KM_S)
-    if high < ends.min() or low > ends.max():
-        raise KinematicsError(f"--slab {args.slab}", f"a part of {ends.min():.1f} to {ends.max():.1f}")
-    return cube.spectral_slab(low, high)
+    from .observation.reading import cube_header
+    from .observation.spectral import spectral_axis
+
+    low, high = (end.value for end in parse_range(args.slab, _KM_S, name="--slab"))
+    options = quantities(args, rest_value=None) | given(args, "velocity_convention")
+    axis = spectral_axis(cube.wcs, cube.shape[0], velref=int(cube_header(cube).get("VELREF", 0)), **options)
+    edges = axis.edges
+    if high <= edges[0] or low >= edges[-1]:
+        raise KinematicsError(f"--slab {args.slab}", f"a part of {edges[0]:.1f} to {edges[-1]:.1f} km / s")
+    start = max(0, np.searchsorted(edges, low, side="right") - 1)
+    stop = min(len(edges) - 1, np.searchsorted(edges, high))
+    return cube[len(edges) - 1 - stop : len(edges) - 1 - start] if axis.descending else cube[start:stop]
 
 
 def _timed_fit(fit_cube, cube, name, options):

@@ -52,13 +52,13 @@ def calls(monkeypatch):
     return made
 
 
-def small_cube():
+def small_cube(ctype="VRAD", crval=1000e3, cdelt=10e3, cunit="m/s"):
     wcs = WCS(naxis=3)
-    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN", "VRAD"]
-    wcs.wcs.cdelt = [-1e-3, 1e-3, 10e3]
+    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN", ctype]
+    wcs.wcs.cdelt = [-1e-3, 1e-3, cdelt]
     wcs.wcs.crpix = [3, 3, 1]
-    wcs.wcs.crval = [10, 20, 1000e3]
-    wcs.wcs.cunit = ["deg", "deg", "m/s"]
+    wcs.wcs.crval = [10, 20, crval]
+    wcs.wcs.cunit = ["deg", "deg", cunit]
     wcs.wcs.restfrq = 230.538e9
     return SpectralCube(np.ones((20, 5, 6), np.float32) * u.Jy / u.beam, wcs=wcs)
 
@@ -100,6 +100,44 @@ def test_slab_cuts_the_cube(calls, cube_path):
     assert cube.spectral_axis.to_value(u.km / u.s) == pytest.approx([1040, 1050, 1060, 1070, 1080])
 
 
+def frequency_cube(path):
+    # Channels of 10 km/s from 1000 km/s on, in the radio convention.
+    rest, c = 230.538e9, 299792.458
+    small_cube("FREQ", rest * (1 - 1000 / c), -rest * 10 / c, "Hz").write(str(path))
+    return path
+
+
+def test_slab_of_a_frequency_axis(calls, tmp_path):
+    path = frequency_cube(tmp_path / "frequency.fits")
+    slab = ["--slab", "1040:1080 km/s", "--velocity-convention"]
+    assert cli.main(["fit", str(path), *slab, "radio"]) == 0
+    ((cube,), _) = calls[-1]
+    velocity = cube.with_spectral_unit(u.km / u.s, velocity_convention="radio").spectral_axis.value
+    assert velocity == pytest.approx([1040, 1050, 1060, 1070, 1080])
+    # v_optical = v / (1 - v / c) is 3.5 to 4 km/s above: one channel further down.
+    assert cli.main(["fit", str(path), *slab, "optical"]) == 0
+    ((cube,), _) = calls[-1]
+    velocity = cube.with_spectral_unit(u.km / u.s, velocity_convention="optical").spectral_axis.value
+    assert velocity[0] == pytest.approx(1040, abs=5)
+    assert velocity[-1] == pytest.approx(1080, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rest-value", "115 K", "--velocity-convention", "radio"], "a frequency or wavelength"),
+        ([], "velocity_convention="),
+    ],
+)
+def test_slab_of_a_frequency_axis_that_cannot_be_read(calls, tmp_path, capsys, options, said):
+    path = frequency_cube(tmp_path / "frequency.fits")
+    assert cli.main(["fit", str(path), "--slab", "1040:1080 km/s", *options]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("kinematics-nn: error: ")
+    assert said in line
+    assert calls == []
+
+
 def test_writes_what_is_asked_for(calls, cube_path, tmp_path, capsys):
     names = ["a.ecsv", "s.fits", "p.png", "c.pdf"]
     options = zip(["--output", "--samples", "--plot", "--corner"], (str(tmp_path / n) for n in names), strict=True)
@@ -127,7 +165,8 @@ def test_refuses_to_overwrite_before_the_fit(calls, cube_path, tmp_path, capsys,
         (["--beam", "90 arcsec", "60 arcsec"], "position angle"),
         (["--rms", "loud"], "--rms"),
         (["--slab", "10:20 arcsec"], "--slab"),
-        (["--slab", "10:20 km/s"], "1000.0 km / s"),
+        (["--slab", "1195:1200 km/s"], "995.0 to 1195.0 km / s"),
+        (["--slab", "10:20 km/s"], "995.0 to 1195.0 km / s"),
         (["--output", "table.dat"], ".ecsv"),
         (["--plot", "picture.doc"], ".png"),
         (["--output", "no/such/folder/table.ecsv"], "no folder"),
@@ -140,6 +179,12 @@ def test_bad_input_is_one_line_and_no_work(calls, cube_path, capsys, arguments, 
     assert lines[0].startswith("kinematics-nn: error: ")
     assert said in lines[0]
     assert calls == []
+
+
+def test_fit_takes_no_thickness_which_the_network_cannot_hold(calls, cube_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["fit", str(cube_path), "--thickness", "0 arcsec"])
+    assert "unrecognized arguments: --thickness" in capsys.readouterr().err
 
 
 def test_error_of_the_fit_is_one_line(calls, cube_path, tmp_path, capsys, monkeypatch):
