@@ -34,6 +34,7 @@ def simulate_galaxy(seed=1):
     truth : dict of str to `~astropy.units.Quantity`
         Named as the columns of a summary.
     """
+    from .forms.surface_brightness import Exponential
     from .models import ArctanRotationCurve, ExponentialDisc
     from .simulation import simulate
 
@@ -45,8 +46,7 @@ def simulate_galaxy(seed=1):
         rms=1 * u.mJy / u.beam,
         seed=seed,
     )
-    # Half of an exponential disc's light lies within 1.678 scale lengths.
-    r50 = 1.67835 * _LIGHT["r_scale"]
+    r50 = Exponential.half_light_radius(_LIGHT["r_scale"])
     return cube, {**_DISC, **_CURVE, **_LIGHT, "r50": r50, "v22": curve(1.31 * r50)}
 
 

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from kinematics_nn.demo import simulate_galaxy
 from kinematics_nn.results import read_table
 
 
@@ -43,3 +45,10 @@ def test_truth_lies_within_the_errors(demo):
     row = read_table(folder / "demo.ecsv")[0]
     assert abs(row["pa_p50"].value - 120) < 3
     assert row["pa_std"].value < 30
+
+
+def test_half_of_the_light_lies_within_the_true_r50():
+    _, truth = simulate_galaxy()
+    x = (truth["r50"] / truth["r_scale"]).value
+    # What the scale length holds of an exponential, in closed form; 1e-7 is some ulps of the constant.
+    assert 1 - (1 + x) * np.exp(-x) == pytest.approx(0.5, abs=1e-7)
