@@ -84,7 +84,7 @@ def fit(
     from .inference.diagnosis import diagnose
     from .inference.realisations import network_samples
     from .network.weights import weights_info
-    from .observation import observe
+    from .observation import observe, opened
     from .results import KinematicFit
     from .results.fit import nearest_median
 
@@ -100,6 +100,7 @@ def fit(
     info = weights_info(weights)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
     _user_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
+    cube = opened(cube)
     observation = observe(
         cube,
         region=region,
@@ -130,7 +131,7 @@ def fit(
         },
         best=best,
         flags=flags,
-        cube=None if isinstance(cube, str) or hasattr(cube, "__fspath__") else cube,
+        cube=cube,
     )
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 
 from ..decoder.geometry import axis_scale
+from ..errors import KinematicsError
 from ..network.dropout import realisations
 from ..network.frame import Frame, make_frame
 from ..network.prepare import prepare
+from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
 from .line_width import line_width
 from .projection import project
@@ -38,6 +40,15 @@ def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT
         trunk = encoder.trunk(frame.image.to(device), frame.facts.to(device))
         with realisations(encoder, seed, device) as generator:
             targets = encoder.sample(trunk, n_samples, generator)[0].cpu()
+    targets = targets[possible(targets)]
+    if len(targets) < 0.5 * n_samples:
+        raise KinematicsError(
+            f"{len(targets)} of {n_samples} realisations are of possible discs: nothing like what the network knows",
+            "the emission of one disc",
+            "fit(region=...), and cube.kinematics.observe() to see what was taken as emission",
+        )
+    # The few impossible ones are replaced by the first of the others, which are independent draws.
+    targets = targets[torch.arange(n_samples) % len(targets)]
     frame = Frame(**{field.name: getattr(frame, field.name)[0] for field in fields(Frame)})
     return targets, replace(frame, flux=frame.flux * unit)
 

@@ -8,15 +8,18 @@ from .frame import Cubes
 
 __all__ = ["prepare"]
 
-_PIXELS, _CHANNELS, _BEAM = 48, 30, 9
+_PIXELS, _CHANNELS, _BEAM = 48, 36, 9
 """Largest extent of the emission in pixels and channels, and of the beam in pixels, that the simulations hold."""
+
+_BAND = 40
+"""Channels of the simulations, many of them empty."""
 
 _SNR = 100
 """Largest peak over noise that the simulations hold; a better cube is given noise to come down to it."""
 
 
 def prepare(observation, seed=0):
-    """Bin an observation to at most a few thousand pixels and 30 channels across the emission.
+    """Bin an observation to at most a few thousand pixels and 36 channels across the emission.
 
     Returns
     -------
@@ -56,6 +59,7 @@ def prepare(observation, seed=0):
     relative = np.where(observation.valid, typical / observation.rms, 0).mean(0, dtype=np.float32)
     weight = _sum(relative[None], (1, bins, bins))[0] / bins**2
     edges = np.append(observation.edges[:-1:channels], observation.edges[-1])
+    data, edges = _pad_band(data, edges, source)
     inner = (bins - 1) / 2
     origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
 
@@ -74,6 +78,16 @@ def prepare(observation, seed=0):
         beam=tensor([*np.sqrt(observation.beam[:2] ** 2 + block), observation.beam[2]]),
     )
     return cubes, unit
+
+
+def _pad_band(data, edges, source):
+    """Empty channels on either side of a line that has come to its end, up to the band of the simulations."""
+    missing = max(0, _BAND - len(data))
+    ended = ~source[0].any(), ~source[-1].any()
+    low, high = (missing // max(1, sum(ended)) * bool(side) for side in ended)
+    step = np.diff(edges).mean()
+    edges = np.concatenate([edges[0] - step * np.arange(low, 0, -1), edges, edges[-1] + step * np.arange(1, high + 1)])
+    return np.pad(data, ((low, high), (0, 0), (0, 0))), edges
 
 
 def _sum(cube, factors):

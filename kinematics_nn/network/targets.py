@@ -18,6 +18,7 @@ __all__ = [
     "Disc",
     "decode_targets",
     "encode_targets",
+    "possible",
 ]
 
 MULTIPLES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -33,6 +34,23 @@ LIGHT = slice(SPEED.stop, SPEED.stop + len(MULTIPLES))
 _THICKNESS_FLOOR = 0.01  # of r50: a thinner disc cannot be told from a thin one
 LIGHT_FLOOR = 3e-3  # of flux / (2 pi r50^2): a profile may have a hole
 SPEED_FLOOR = 2e-3  # of the frame's half-width
+
+
+_BOUNDS = {
+    "inclination": (-12, 12), "pa": (-4.83, 4.83), "u": (-4.61, 4.61), "w": (-4.61, 4.61), "vsys": (-4.61, 4.61),
+    "flux": (-9, 2), "dispersion": (-8, 1), "thickness": (-8, 1), "r50": (-6, 1),
+    **{f"speed_{m}": (-7, 3) for m in MULTIPLES}, **{f"light_{m}": (-7, 5) for m in MULTIPLES},
+}  # fmt: skip
+
+
+def possible(targets):
+    """Which of targets (..., len(TARGETS)) a disc in its frame can have; the simulations hold nothing beyond.
+
+    The centre lies in the frame, the angle within half a turn, and no logarithm is far beyond those ever drawn: what the
+    tails of a density put there, one draw in thousands, is none of the posterior.
+    """
+    low, high = (targets.new_tensor(side) for side in zip(*(_BOUNDS[name] for name in TARGETS), strict=True))
+    return ((targets >= low) & (targets <= high)).all(-1)
 
 
 @dataclass
