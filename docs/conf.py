@@ -3,7 +3,7 @@
 from importlib.metadata import version as installed_version
 
 from sphinx_astropy.conf.v2 import *  # noqa: F403
-from sphinx_astropy.conf.v2 import exclude_patterns, html_theme_options, intersphinx_mapping, rst_epilog
+from sphinx_astropy.conf.v2 import exclude_patterns, html_theme_options, intersphinx_mapping
 
 project = "kinematics_nn"
 author = "The kinematics_nn developers"
@@ -24,9 +24,3 @@ intersphinx_mapping |= {
     "radio_beam": ("https://radio-beam.readthedocs.io/en/latest/", None),
     "regions": ("https://astropy-regions.readthedocs.io/en/stable/", None),
 }
-
-# The command that made the shipped weights, as it was run: `kinematics-nn info` prints what the weights say of it.
-WEIGHTS_COMMAND = (
-    "kinematics-nn train kinematics_nn/network/weights/default.safetensors --store frames --galaxies ... --samples ..."
-)
-rst_epilog += f"\n.. |weights_command| replace:: ``{WEIGHTS_COMMAND}``\n"

@@ -10,6 +10,7 @@ from ..errors import KinematicsError
 from ..network.dropout import realisations
 from ..network.frame import Frame, make_frame
 from ..network.prepare import prepare
+from ..network.recalibration import recalibrated
 from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
 from .line_width import line_width
@@ -39,7 +40,7 @@ def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT
         frame = make_frame(cubes)
         trunk = encoder.trunk(frame.image.to(device), frame.facts.to(device))
         with realisations(encoder, seed, device) as generator:
-            targets = encoder.sample(trunk, n_samples, generator)[0].cpu()
+            targets = recalibrated(encoder.sample(trunk, n_samples, generator)[0], encoder.ranks).cpu()
     targets = targets[possible(targets)]
     if len(targets) < 0.5 * n_samples:
         raise KinematicsError(

@@ -6,6 +6,7 @@ from torch import nn
 from .density import ConditionalDensity
 from .dropout import MonteCarloDropout
 from .frame import FACTS, PLANES
+from .recalibration import NODES
 from .targets import TARGETS
 
 __all__ = ["KinematicEncoder"]
@@ -63,6 +64,7 @@ class KinematicEncoder(nn.Module):
         self.register_buffer("facts_std", torch.ones(len(FACTS)))
         self.register_buffer("target_mean", torch.zeros(n))
         self.register_buffer("target_matrix", torch.eye(n))
+        self.register_buffer("ranks", torch.linspace(0, 1, NODES).repeat(n, 1))
         channels = [PLANES, *widths]
         self.image = nn.Sequential(
             *[_Block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(zip(channels, widths, strict=False))],

@@ -32,6 +32,7 @@ SPEED = slice(len(_GEOMETRY), len(_GEOMETRY) + len(MULTIPLES))
 LIGHT = slice(SPEED.stop, SPEED.stop + len(MULTIPLES))
 
 _THICKNESS_FLOOR = 0.01  # of r50: a thinner disc cannot be told from a thin one
+_THIN = 0.0035  # of r50: what the noise on the target of a thin disc reaches at three sigma, and no other disc does
 LIGHT_FLOOR = 3e-3  # of flux / (2 pi r50^2): a profile may have a hole
 SPEED_FLOOR = 2e-3  # of the frame's half-width
 
@@ -46,7 +47,7 @@ _BOUNDS = {
 def possible(targets):
     """Which of targets (..., len(TARGETS)) a disc in its frame can have; the simulations hold nothing beyond.
 
-    The centre lies in the frame, the angle within half a turn, and no logarithm is far beyond those ever drawn: what the
+    The centre lies in the frame, the angle within half a turn, and no logarithm is far beyond those drawn: what the
     tails of a density put there, one draw in thousands, is none of the posterior.
     """
     low, high = (targets.new_tensor(side) for side in zip(*(_BOUNDS[name] for name in TARGETS), strict=True))
@@ -113,6 +114,7 @@ def decode_targets(targets, frame):
     r50 = torch.exp(t["r50"]) * frame.extent
     projected = (torch.exp(targets[..., SPEED]) - SPEED_FLOOR).clamp(min=0) * _column(frame.width)
     sine = torch.sin(inclination).clamp(min=1e-3)
+    thickness = torch.exp(t["thickness"]) - _THICKNESS_FLOOR
     return Disc(
         inclination=inclination,
         pa=frame.pa + 0.05 * torch.sinh(t["pa"]),
@@ -121,7 +123,7 @@ def decode_targets(targets, frame):
         vsys=frame.vsys + 0.02 * torch.sinh(t["vsys"]) * frame.width,
         flux=torch.exp(t["flux"]) * frame.flux,
         dispersion=torch.exp(t["dispersion"]) * frame.width,
-        thickness=(torch.exp(t["thickness"]) - _THICKNESS_FLOOR).clamp(min=0) * r50,
+        thickness=torch.where(thickness > _THIN, thickness, 0.0) * r50,
         r50=r50,
         speed=projected / sine[..., None],
         light=(torch.exp(targets[..., LIGHT]) - LIGHT_FLOOR).clamp(min=0),

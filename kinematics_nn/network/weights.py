@@ -28,7 +28,8 @@ def save_encoder(encoder, path, metadata):
     path = Path(path)
     temporary = path.with_suffix(".part")
     tensors = {k: v.half() if v.dtype.is_floating_point and v.ndim > 1 else v for k, v in encoder.state_dict().items()}
-    tensors["target_matrix"] = encoder.target_matrix
+    for name in ("target_matrix", "ranks"):  # half a precision is not enough for what maps to the targets
+        tensors[name] = getattr(encoder, name)
     meta = {"settings": json.dumps(encoder.settings), **{k: json.dumps(v) for k, v in metadata.items()}}
     save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=meta)
     temporary.replace(path)

@@ -39,9 +39,10 @@ def run(args):
     from tqdm import tqdm
 
     from .. import __version__
+    from ..network.recalibration import measure_ranks
     from ..network.weights import load_encoder, save_encoder
     from .loop import Settings, Trainer
-    from .objectives import simulated_posterior
+    from .objectives import simulated_posterior, target_floor
     from .reconstruction import Reconstruction
     from .store import SHARD, load_shards, simulate_shards
 
@@ -91,11 +92,13 @@ def run(args):
             trainer.curve[-1]["held_out"] = trainer.validate(held_out)
             trainer.save(checkpoint)
             bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{trainer.curve[-1]['held_out']:.2f}")
+    encoder = trainer.average.module.eval()
+    encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
     table = QTable(rows=trainer.curve)
     table["seconds"].unit = u.s
     table.write(output.with_suffix(".ecsv"), overwrite=True)
     save_encoder(
-        trainer.average.module,
+        encoder,
         output,
         {
             "training": asdict(settings),
