@@ -54,8 +54,8 @@ def run(args):
         )
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
-    if args.galaxies <= _HELD_OUT:
-        raise KinematicsError(f"--galaxies {args.galaxies}", f"more than {_HELD_OUT}", "train --galaxies 400000")
+    if args.galaxies < 1:
+        raise KinematicsError(f"--galaxies {args.galaxies}", "a shard of galaxies or more", "train --galaxies 400000")
     if args.samples < args.batch:
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"

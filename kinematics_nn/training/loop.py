@@ -100,8 +100,10 @@ class Trainer:
             loss = self.objective(self.encoder, self._batch(), self.generator)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
-            self.optimiser.step()
+            norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
+            # A draw far out in the tails can overflow the reconstruction: such a step is left out, not taken.
+            if torch.isfinite(norm):
+                self.optimiser.step()
             self.average.update_parameters(self.encoder)
             self.step += 1
             total, count = total + float(loss.detach()), count + 1

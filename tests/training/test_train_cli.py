@@ -128,5 +128,6 @@ def test_starts_from_weights(tmp_path, store, small):
     cli.run(tiny(second, store, "--from", first, "--rate", 1e-12))
     # At no rate at all nothing moves: half precision, once more rounded, is the same half precision.
     for name, tensor in load_file(first).items():
-        if "running" not in name and "num_batches" not in name:
+        # What is counted anew with every training is not the weights'.
+        if not any(counted in name for counted in ("running", "num_batches", "ranks")):
             torch.testing.assert_close(load_file(second)[name], tensor, rtol=2e-3, atol=1e-6, msg=name)
