@@ -107,7 +107,7 @@ class Form:
         array or tensor
             Of the broadcast shape: km/s, or for a surface brightness the face-on shape in any unit.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # a form is its formula: the registry refuses one that has none
 
     @classmethod
     def names(cls):
