@@ -110,6 +110,7 @@ def fit(
         beam=beam,
         rms=rms,
     )
+    forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
     samples, effective = _with_priors(samples, priors, forms, observation, seed)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
 
+from ..errors import FormError
 from . import ops
 from .priors import Prior
 
-__all__ = ["KINDS", "Dispersion", "Form", "FormParameter", "RotationCurve", "SurfaceBrightness"]
+__all__ = ["KINDS", "Dispersion", "Form", "FormParameter", "RotationCurve", "SurfaceBrightness", "make_form"]
 
 KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
 
@@ -61,7 +63,8 @@ class Form:
     """A function of radius in the plane of the disc, known by its class alone: it has no instances.
 
     Subclass one of `RotationCurve`, `SurfaceBrightness` and `Dispersion`, declare `name` and `parameters`, and write
-    `evaluate` with the functions of `kinematics_nn.forms.ops`.
+    `evaluate` with the functions of `kinematics_nn.forms.ops`. Calling a form makes its astropy model: ``NFW(vmax=...,
+    r_s=...)`` is ``model_class(NFW)(vmax=..., r_s=...)`` of `kinematics_nn.models`.
 
     Attributes
     ----------
@@ -76,6 +79,13 @@ class Form:
     derivatives : callable, optional
         Called as `evaluate`; a list of the derivatives by each parameter. Only astropy's fitters use it, and take
         differences without it.
+    prior_residuals : callable, optional
+        Called with the parameters alone; a list of functions of them that are each a standard normal variate a priori,
+        on top of the parameters' own priors (the smoothness of a curve of rings). It takes batches and tensors, as
+        `evaluate` does; see `log_prior`.
+    radius_unit : str, optional
+        The unit of radius of a form that holds radii of its own, beside its parameters (a table, rings): ``"arcsec"``,
+        or ``"kpc"`` for one that is fitted to a measured curve and not to a cube. Others work in any unit.
     """
 
     name: str
@@ -83,12 +93,16 @@ class Form:
     parameters: tuple[FormParameter, ...] = ()
     reference: str = ""
     derivatives = None
+    prior_residuals = None
+    radius_unit: str | None = None
 
-    def __init__(self):
-        raise TypeError(
-            f"{type(self).__name__} is a form and has no instances: call {type(self).__name__}.evaluate(radius, ...), "
-            f"or make its astropy model with kinematics_nn.models.model_class({type(self).__name__})"
-        )
+    def __new__(cls, *values, **by_name):
+        """The form's astropy model with these parameters; see `kinematics_nn.models.model_class`."""
+        if not cls.parameters:
+            raise FormError(f"{cls.__name__} declares no parameters", "a form that has some", "list_forms()")
+        from ..models import model_class
+
+        return model_class(cls)(*values, **by_name)
 
     @staticmethod
     def evaluate(radius, *parameters):
@@ -108,6 +122,53 @@ class Form:
             Of the broadcast shape: km/s, or for a surface brightness the face-on shape in any unit.
         """
         raise NotImplementedError  # a form is its formula: the registry refuses one that has none
+
+    @classmethod
+    def log_prior(cls, *parameters, **by_name):
+        """Log of the factor by which the parameters' joint prior differs from the product of their own priors.
+
+        It is -1/2 of the sum of the squares of `prior_residuals`, without normalisation, and 0 for a form without them.
+
+        Parameters
+        ----------
+        *parameters, **by_name : float, array or tensor
+            In inside units, of shapes that broadcast.
+
+        Returns
+        -------
+        float, array or tensor
+            Of the broadcast shape of the parameters.
+        """
+        values = cls.bind(*parameters, **by_name)
+        if cls.prior_residuals is None:
+            return 0.0
+        return sum(-0.5 * residual**2 for residual in cls.prior_residuals(*values))
+
+    @classmethod
+    def for_observation(cls, observation):
+        """The form to fit to an observation: itself, but for a form that is made for each (a velocity per ring).
+
+        Parameters
+        ----------
+        observation : `~kinematics_nn.observation.Observation`
+
+        Returns
+        -------
+        type
+            A form of the same kind.
+
+        Raises
+        ------
+        FormError
+            The form holds radii in kpc, and a cube is in arcsec.
+        """
+        if cls.radius_unit not in (None, "arcsec"):
+            raise FormError(
+                f"{cls.name} holds radii in {cls.radius_unit}, and a cube is in arcsec",
+                "radii that are angles, or the distance that makes them so",
+                f"{cls.__name__}(..., distance=10 * u.Mpc)",
+            )
+        return cls
 
     @classmethod
     def names(cls):
@@ -133,6 +194,41 @@ class Form:
             raise TypeError(f"{cls.name} takes the parameters {', '.join(names)}, each once; got {found}")
         given.update(by_name)
         return tuple(given[name] for name in names)
+
+
+class _MadeForm(type):
+    """The class of forms that are made at run time: no module holds them, and they pickle as the call that makes them.
+
+    Found by `copyreg`, which pickle asks about a class's own class before it looks for the class by name.
+    """
+
+
+def _recipe(form):
+    return vars(form).get("_recipe") or form.__qualname__
+
+
+copyreg.pickle(_MadeForm, _recipe)
+
+
+def make_form(base, recipe, **members):
+    """A form that is made at run time.
+
+    Parameters
+    ----------
+    base : type
+        The form to derive it from.
+    recipe : tuple
+        A function of a module, cached, and a tuple of the arguments for which it returns this very form: what pickle
+        keeps.
+    **members
+        Attributes of the class.
+
+    Returns
+    -------
+    type
+    """
+    members |= {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return _MadeForm(base.__name__, (base,), members | {"_recipe": recipe})
 
 
 class RotationCurve(Form):

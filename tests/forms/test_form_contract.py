@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kinematics_nn.errors import FormError
-from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, list_forms, ops
+from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, get_form, list_forms, ops
+from kinematics_nn.models import model_class
 from kinematics_nn.testing import check_form
 
 VMAX = FormParameter("vmax", "km/s", 200.0, (0.0, 5000.0), LogUniform(10.0, 800.0), "speed")
@@ -111,9 +112,13 @@ def test_negative_light_is_found():
         check_form(Negative)
 
 
-def test_a_form_has_no_instances():
-    with pytest.raises(TypeError, match="model_class"):
-        list_forms()[0].form()
+def test_calling_a_form_makes_its_astropy_model():
+    arctan = get_form("arctan", "rotation_curve")
+    model = arctan(vmax=180.0)
+    assert type(model) is model_class(arctan)
+    assert (model.vmax, model.r_turn) == (180.0, arctan.defaults()["r_turn"])
+    with pytest.raises(FormError, match="no parameters"):
+        RotationCurve()
 
 
 def test_parameters_are_bound_by_order_and_name():
