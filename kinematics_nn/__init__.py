@@ -10,12 +10,27 @@ from importlib.metadata import version
 
 from .accessor import register_accessor
 
-__all__ = ["fit", "simulate", "register", "datasets", "models", "__version__"]
+__all__ = [
+    "fit",
+    "simulate",
+    "register",
+    "DiscVelocityField",
+    "datasets",
+    "models",
+    "__version__",
+]
 
 __version__ = version("kinematics_nn")
 
 # Public name -> the module that holds it; None where the name is the module.
-_HOMES = {"fit": "fitting", "simulate": "simulation", "register": "forms", "datasets": None, "models": None}
+_HOMES = {
+    "fit": "fitting",
+    "simulate": "simulation",
+    "register": "forms",
+    "DiscVelocityField": "velocity_field",
+    "datasets": None,
+    "models": None,
+}
 
 register_accessor()
 
