@@ -15,6 +15,7 @@ __all__ = [
     "simulate",
     "register",
     "DiscVelocityField",
+    "NetworkFitter",
     "datasets",
     "models",
     "__version__",
@@ -28,6 +29,7 @@ _HOMES = {
     "simulate": "simulation",
     "register": "forms",
     "DiscVelocityField": "velocity_field",
+    "NetworkFitter": "fitter",
     "datasets": None,
     "models": None,
 }
