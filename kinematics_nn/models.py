@@ -21,7 +21,7 @@ from astropy import units as u
 from astropy.modeling import Fittable1DModel, Parameter
 
 from .errors import FormError, WrongUnit
-from .forms import dispersion, rotation_curves, surface_brightness
+from .forms import dispersion, haloes, mass_models, rotation_curves, surface_brightness
 
 __all__ = [
     "model_class",
@@ -31,12 +31,17 @@ __all__ = [
     "BrandtRotationCurve",
     "BurkertRotationCurve",
     "CourteauRotationCurve",
+    "EinastoRotationCurve",
     "FlatRotationCurve",
     "FreemanRotationCurve",
+    "HernquistBulgeRotationCurve",
+    "KeplerRotationCurve",
     "LinearRotationCurve",
     "NFWRotationCurve",
+    "PlummerRotationCurve",
     "PolyexRotationCurve",
     "PseudoIsothermalRotationCurve",
+    "SersicBulgeRotationCurve",
     "TanhRotationCurve",
     "DoubleExponentialDisc",
     "ExponentialDisc",
@@ -66,12 +71,14 @@ class _FormModel(Fittable1DModel):
         if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
             return cls._shape(radius, *parameters)
         radius = u.Quantity(radius, copy=False, subok=True)
-        velocity = cls._velocity_unit(parameters)
-        units = cls._units(radius.unit, velocity)
+        velocity = inside = cls._velocity_unit(parameters)
+        if cls.form.radius_unit is not None:  # what the form holds beside its parameters is in these units
+            radius, inside = radius.to(cls.form.radius_unit), _KM_S
+        units = cls._units(radius.unit, inside)
         values = [u.Quantity(value).to_value(unit) for value, unit in zip(parameters, units, strict=False)]
         if cls.form.kind == "surface_brightness":
             return cls.form.evaluate(radius.value, *values) * parameters[-1] * u.dimensionless_unscaled
-        return u.Quantity(cls.form.evaluate(radius.value, *values), velocity, copy=False)
+        return u.Quantity(cls.form.evaluate(radius.value, *values), inside, copy=False).to(velocity)
 
     @classmethod
     def _shape(cls, radius, *values):
@@ -95,6 +102,9 @@ class _FormModel(Fittable1DModel):
     @property
     def input_units(self):
         """The unit of radius, `None` where the parameters have no unit that tells."""
+        if self.form.radius_unit is not None:
+            bare = all(getattr(self, known.name).unit is None for known in self.form.parameters)
+            return None if bare else {self.inputs[0]: u.Unit(self.form.radius_unit)}
         for known in sorted(self.form.parameters, key=lambda known: known.powers != (0, 1)):
             unit = getattr(self, known.name).unit
             if unit is None or known.powers[1] == 0:
@@ -117,6 +127,10 @@ class _FormModel(Fittable1DModel):
     def _parameter_units_for_data_units(self, inputs_unit, outputs_unit):
         length, value = inputs_unit[self.inputs[0]], outputs_unit[self.outputs[0]]
         light = self.form.kind == "surface_brightness"
+        held = self.form.radius_unit
+        if held is not None and (length != u.Unit(held) or not (light or value == _KM_S)):
+            needed = f"radii in {held}" if light else f"radii in {held} and speeds in km/s, as the form holds them"
+            raise WrongUnit(f"data in {length} and {value}", needed, f"radius.to({held!r})")
         units = dict(zip(self.form.names(), self._units(length, _KM_S if light else value), strict=True))
         # a number such as a Sérsic index is left out: astropy would give it the dimensionless unit
         units = {known.name: units[known.name] for known in self.form.parameters if known.powers != (0, 0)}
@@ -156,6 +170,8 @@ def model_class(form):
         surface brightness has an `amplitude` after them, 1 by default.
     """
     stem, suffix = form.__name__, _SUFFIX[form.kind]
+    if form.kind == "rotation_curve":
+        stem = stem.removesuffix("Disc")  # a disc of mass: models called Disc are of light
     name = stem if stem.endswith(suffix) else stem + suffix
     members = {known.name: _parameter(known) for known in form.parameters}
     described = [(known.name, known.unit, known.description) for known in form.parameters]
@@ -209,7 +225,8 @@ def model_with_units(form, **values):
     `~astropy.modeling.Fittable1DModel`
         With every parameter that has a unit a Quantity.
     """
-    units = {known.name: u.Unit(known.unit) for known in form.parameters}
+    length = u.Unit(form.radius_unit or "arcsec")
+    units = {known.name: _KM_S ** known.powers[0] * length ** known.powers[1] for known in form.parameters}
     values = dict(zip(form.names(), form.bind(**values), strict=True))
     return model_class(form)(
         **{name: value * units[name] if units[name] != u.one else value for name, value in values.items()}
@@ -242,6 +259,10 @@ def inside_values(model, distance=None):
     form = getattr(model, "form", None)
     if form is None or len(model) > 1:
         raise FormError(f"{model!r}", "one model of kinematics_nn.models")
+    if form.radius_unit not in (None, "arcsec"):
+        raise WrongUnit(
+            f"{form.name} holds radii in {form.radius_unit}", "angles", "distance=10*u.Mpc where it is made"
+        )
     values = {}
     for known in form.parameters:
         parameter = getattr(model, known.name)
@@ -263,14 +284,19 @@ def inside_values(model, distance=None):
 
 ArctanRotationCurve = model_class(rotation_curves.Arctan)
 BrandtRotationCurve = model_class(rotation_curves.Brandt)
-BurkertRotationCurve = model_class(rotation_curves.Burkert)
+BurkertRotationCurve = model_class(haloes.Burkert)
 CourteauRotationCurve = model_class(rotation_curves.Courteau)
+EinastoRotationCurve = model_class(haloes.Einasto)
 FlatRotationCurve = model_class(rotation_curves.Flat)
-FreemanRotationCurve = model_class(rotation_curves.Freeman)
+FreemanRotationCurve = model_class(mass_models.FreemanDisc)
+HernquistBulgeRotationCurve = model_class(mass_models.HernquistBulge)
+KeplerRotationCurve = model_class(mass_models.Kepler)
 LinearRotationCurve = model_class(rotation_curves.Linear)
-NFWRotationCurve = model_class(rotation_curves.NFW)
+NFWRotationCurve = model_class(haloes.NFW)
+PlummerRotationCurve = model_class(mass_models.Plummer)
 PolyexRotationCurve = model_class(rotation_curves.Polyex)
-PseudoIsothermalRotationCurve = model_class(rotation_curves.PseudoIsothermal)
+PseudoIsothermalRotationCurve = model_class(haloes.PseudoIsothermal)
+SersicBulgeRotationCurve = model_class(mass_models.SersicBulge)
 TanhRotationCurve = model_class(rotation_curves.Tanh)
 DoubleExponentialDisc = model_class(surface_brightness.DoubleExponential)
 ExponentialDisc = model_class(surface_brightness.Exponential)

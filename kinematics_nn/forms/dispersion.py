@@ -22,6 +22,7 @@ class Constant(Dispersion):
     """One dispersion at every radius."""
 
     name = "constant"
+    uniform = True
     parameters = (_dispersion("velocity dispersion"),)
 
     @staticmethod
@@ -73,6 +74,11 @@ class LinearDispersion(Dispersion):
     @staticmethod
     def evaluate(radius, velocity_dispersion, dispersion_slope):
         return ops.clip(velocity_dispersion + dispersion_slope * radius, 0.0)
+
+    @staticmethod
+    def derivatives(radius, velocity_dispersion, dispersion_slope):
+        above = ops.where(velocity_dispersion + dispersion_slope * radius > 0, 1.0, 0.0)
+        return [above, above * radius]
 
 
 @hookimpl

@@ -1,9 +1,4 @@
-"""Rotation curves: speed [km/s] against radius [arcsec] in the plane of the disc.
-
-Mass models are written in kinematic terms (the peak speed and a radius in arcsec), because the mass that goes with them
-needs a distance and the shape doesn't. Each is computed as ``x sqrt(g(x))`` with a `g` that is finite and smooth at 0,
-so that speed and gradients are finite in the centre, where the square root of a speed squared has none.
-"""
+"""Rotation curves without a mass behind them: speed [km/s] against radius [arcsec] in the plane of the disc."""
 
 # ruff: noqa: D102 - what the methods take and return is documented once, in the base class
 
@@ -12,34 +7,14 @@ from __future__ import annotations
 import math
 
 from . import ops
+from ._declare import length, speed
 from .base import FormParameter, RotationCurve
+from .haloes import NFW, Burkert, Einasto, PseudoIsothermal
 from .hookspecs import hookimpl
+from .mass_models import FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge
 from .priors import LogUniform, Uniform
 
-__all__ = [
-    "Arctan",
-    "Brandt",
-    "Burkert",
-    "Courteau",
-    "Flat",
-    "Freeman",
-    "Linear",
-    "NFW",
-    "Polyex",
-    "PseudoIsothermal",
-    "Tanh",
-]
-
-_TURN = LogUniform(0.02, 5.0, relative_to="r_scale")
-_HALO = LogUniform(0.5, 20.0, relative_to="r_scale")
-
-
-def _vmax(description, prior=None):
-    return FormParameter("vmax", "km/s", 200.0, (0.0, 5000.0), prior or LogUniform(10.0, 800.0), description)
-
-
-def _radius(name, description, prior=_TURN, default=5.0):
-    return FormParameter(name, "arcsec", default, (1e-3, 1e5), prior, description)
+__all__ = ["Arctan", "Brandt", "Courteau", "Flat", "Linear", "Polyex", "Tanh"]
 
 
 class Arctan(RotationCurve):
@@ -47,8 +22,8 @@ class Arctan(RotationCurve):
 
     name = "arctan"
     parameters = (
-        _vmax("speed approached at large radius"),
-        _radius("r_turn", "turnover radius, where the speed is half of vmax"),
+        speed("vmax", "speed approached at large radius"),
+        length("r_turn", "turnover radius, where the speed is half of vmax", 0.02, 5.0),
     )
     reference = "Courteau (1997, AJ 114, 2402) eq. 1"
 
@@ -67,8 +42,8 @@ class Tanh(RotationCurve):
 
     name = "tanh"
     parameters = (
-        _vmax("speed approached at large radius"),
-        _radius("r_turn", "turnover radius, where the speed is 0.762 of vmax"),
+        speed("vmax", "speed approached at large radius"),
+        length("r_turn", "turnover radius, where the speed is 0.762 of vmax", 0.02, 5.0),
     )
     reference = "Andersen & Bershady (2013, ApJ 768, 41)"
 
@@ -88,8 +63,8 @@ class Polyex(RotationCurve):
 
     name = "polyex"
     parameters = (
-        _vmax("amplitude, the speed reached outside when alpha is 0"),
-        _radius("r_turn", "scale of the exponential rise"),
+        speed("vmax", "amplitude, the speed reached outside when alpha is 0"),
+        length("r_turn", "scale of the exponential rise", 0.02, 5.0),
         FormParameter("alpha", "", 0.01, (-0.2, 1.0), Uniform(-0.02, 0.2), "slope outside, in vmax per r_turn"),
     )
     reference = "Giovanelli & Haynes (2002, ApJ 571, L107) eq. 1"
@@ -107,10 +82,17 @@ class Polyex(RotationCurve):
         return [rise * (1 + alpha * x), -vmax * by_x * x / r_turn, vmax * rise * x]
 
 
+def _bend(x, sharpness, inner, outer):
+    """log(x), the logarithm of inner + outer x**sharpness, and the share of the sum that its second term has."""
+    log_x = ops.log(ops.clip(x, 1e-30))
+    far = math.log(outer) + sharpness * log_x
+    log_sum = ops.logaddexp(math.log(inner) + 0 * log_x, far)
+    return log_x, log_sum, ops.exp(far - log_sum)
+
+
 def _bent(x, sharpness, inner, outer):
     """(inner + outer x**sharpness)**(-1/sharpness), without overflow."""
-    log_x = ops.log(ops.clip(x, 1e-30))
-    return ops.exp(-ops.logaddexp(math.log(inner) + 0 * log_x, math.log(outer) + sharpness * log_x) / sharpness)
+    return ops.exp(-_bend(x, sharpness, inner, outer)[1] / sharpness)
 
 
 class Brandt(RotationCurve):
@@ -118,8 +100,8 @@ class Brandt(RotationCurve):
 
     name = "brandt"
     parameters = (
-        _vmax("peak speed"),
-        _radius("r_peak", "radius of the peak", LogUniform(0.2, 10.0, relative_to="r_scale")),
+        speed("vmax", "peak speed"),
+        length("r_peak", "radius of the peak", 0.2, 10.0),
         FormParameter("n", "", 1.5, (0.1, 10.0), LogUniform(0.3, 5.0), "sharpness of the turnover"),
     )
     reference = "Brandt (1960, ApJ 131, 293)"
@@ -128,6 +110,13 @@ class Brandt(RotationCurve):
     def evaluate(radius, vmax, r_peak, n):
         x = radius / r_peak
         return vmax * x * _bent(x, n, 1 / 3, 2 / 3) ** 1.5
+
+    @staticmethod
+    def derivatives(radius, vmax, r_peak, n):
+        shape = Brandt.evaluate(radius, 1.0, r_peak, n)
+        log_x, log_sum, outer = _bend(radius / r_peak, n, 1 / 3, 2 / 3)
+        by_n = 1.5 / n * (log_sum / n - outer * log_x)
+        return [shape, -vmax / r_peak * shape * (1 - 1.5 * outer), vmax * shape * by_n]
 
 
 class Courteau(RotationCurve):
@@ -139,8 +128,8 @@ class Courteau(RotationCurve):
 
     name = "courteau"
     parameters = (
-        _vmax("speed approached at large radius"),
-        _radius("r_turn", "turnover radius"),
+        speed("vmax", "speed approached at large radius"),
+        length("r_turn", "turnover radius", 0.02, 5.0),
         FormParameter("beta", "", 0.0, (-1.0, 0.9), Uniform(-0.5, 0.5), "overshoot (> 0) or slow approach (< 0)"),
         FormParameter("gamma", "", 2.0, (0.3, 20.0), LogUniform(0.5, 5.0), "sharpness of the turnover"),
     )
@@ -152,12 +141,22 @@ class Courteau(RotationCurve):
         overshoot = ops.exp(beta * (ops.log1p(y) - 0.5 * ops.log(y * y + 1e-8)))
         return vmax * y * overshoot * _bent(y, gamma, 1.0, 1.0)
 
+    @staticmethod
+    def derivatives(radius, vmax, r_turn, beta, gamma):
+        y = radius / r_turn
+        shape = Courteau.evaluate(radius, 1.0, r_turn, beta, gamma)
+        log_y, log_sum, outer = _bend(y, gamma, 1.0, 1.0)
+        slope = 1 + beta * (y / (1 + y) - y * y / (y * y + 1e-8)) - outer
+        by_beta = ops.log1p(y) - 0.5 * ops.log(y * y + 1e-8)
+        by_gamma = (log_sum / gamma - outer * log_y) / gamma
+        return [shape, -vmax / r_turn * shape * slope, vmax * shape * by_beta, vmax * shape * by_gamma]
+
 
 class Flat(RotationCurve):
     """One speed at every radius."""
 
     name = "flat"
-    parameters = (_vmax("speed"),)
+    parameters = (speed("vmax", "speed"),)
 
     @staticmethod
     def evaluate(radius, vmax):
@@ -185,126 +184,12 @@ class Linear(RotationCurve):
         return [radius]
 
 
-# I0 K0 - I1 K1 for large y, in powers of (2y)**-2 after the factor 1 / 2y: difference of DLMF 10.40.6 at nu = 0 and 1
-def _large_argument(n=12):
-    def term(mu, k):
-        product = 1.0
-        for j in range(1, k + 1):
-            product *= -(2 * j - 1) / (2 * j) * (mu - (2 * j - 1) ** 2)
-        return product
-
-    return [term(0, k) - term(4, k) for k in range(1, n + 1)]
-
-
-_FREEMAN_SERIES = _large_argument()
-_FREEMAN_PEAK = 0.439912152012140844  # max of y sqrt(I0 K0 - I1 K1), at y = 1.07502677
-
-
-def _freeman_kernel(y):
-    """I0 K0 - I1 K1 at y > 0; the difference loses digits as y grows, and its asymptotic series takes over at 20."""
-    near, far = ops.clip(y, 1e-6, 20.0), ops.clip(y, 20.0)
-    q = 1 / (4 * far * far)
-    direct = ops.i0e(near) * ops.k0e(near) - ops.i1e(near) * ops.k1e(near)
-    return ops.where(y < 20.0, direct, q / (2 * far) * ops.polynomial(q, _FREEMAN_SERIES))
-
-
-class Freeman(RotationCurve):
-    """Razor-thin exponential disc of mass: peaks at 2.15 scale lengths, and falls as Kepler's law outside.
-
-    vmax**2 = 0.7741 pi G Sigma0 r_disc, with Sigma0 the central surface density.
-    """
-
-    name = "freeman"
-    parameters = (
-        _vmax("peak speed, at 2.15 r_disc"),
-        _radius("r_disc", "scale length of the mass", LogUniform(0.3, 3.0, relative_to="r_scale")),
-    )
-    reference = "Freeman (1970, ApJ 160, 811) eq. 10"
-
-    @staticmethod
-    def evaluate(radius, vmax, r_disc):
-        y = radius / (2 * r_disc)
-        return vmax / _FREEMAN_PEAK * y * ops.sqrt(_freeman_kernel(y))
-
-
-_ISOTHERMAL_SERIES = [(-1) ** k / (2 * k + 3) for k in range(11)]
-
-
-class PseudoIsothermal(RotationCurve):
-    """Pseudo-isothermal halo, of density proportional to 1 / (1 + (r / r_core)**2): flat outside."""
-
-    name = "pseudo_isothermal"
-    parameters = (
-        _vmax("speed approached at large radius, sqrt(4 pi G rho0) r_core"),
-        _radius("r_core", "core radius", LogUniform(0.05, 10.0, relative_to="r_scale")),
-    )
-    reference = "Begeman, Broeils & Sanders (1991, MNRAS 249, 523)"
-
-    @staticmethod
-    def evaluate(radius, vmax, r_core):
-        x = radius / r_core
-        near, far = ops.clip(x, None, 0.2), ops.clip(x, 0.2)
-        kernel = ops.where(  # (1 - arctan(x) / x) / x**2
-            x < 0.2, ops.polynomial(near * near, _ISOTHERMAL_SERIES), (1 - ops.arctan(far) / far) / (far * far)
-        )
-        return vmax * x * ops.sqrt(kernel)
-
-
-_NFW_SERIES = [(-1) ** j * (j + 1) / (j + 2) for j in range(13)]
-_NFW_PEAK = 0.464990962817421994  # max of sqrt(m(x) / x), m(x) = log(1 + x) - x / (1 + x), at x = 2.16258
-
-
-class NFW(RotationCurve):
-    """Navarro-Frenk-White halo: peaks at 2.163 scale radii.
-
-    Its two numbers are the peak speed and the scale radius, which the data see: V200 and the concentration need a
-    distance and a Hubble constant. V(c r_s)**2 / vmax**2 = 4.625 (log(1 + c) - c / (1 + c)) / c gives them from those.
-    Within 1e-4 r_s, where the speed's slope grows without limit as radius**-0.5, it is linear.
-    """
-
-    name = "nfw"
-    parameters = (
-        _vmax("peak speed, at 2.163 r_s"),
-        _radius("r_s", "scale radius, where the density falls as radius**-2", _HALO, default=20.0),
-    )
-    reference = "Navarro, Frenk & White (1997, ApJ 490, 493)"
-
-    @staticmethod
-    def evaluate(radius, vmax, r_s):
-        x = radius / r_s
-        near, far = ops.clip(x, 1e-4, 0.05), ops.clip(x, 0.05)
-        mass = ops.log1p(far) - far / (1 + far)
-        kernel = ops.where(  # m(x) / x**3
-            x < 0.05, ops.polynomial(near, _NFW_SERIES) / near, mass / far**3
-        )
-        return vmax / _NFW_PEAK * x * ops.sqrt(kernel)
-
-
-# m(x) = 2 * integral of x**2 / ((1 + x)(1 + x**2)), whose integrand is x**2 (1 - x + x**4 - x**5 + ...)
-_BURKERT_SERIES = [(2 / (j + 3), -2 / (j + 3), 0.0, 0.0)[j % 4] for j in range(18)]
-_BURKERT_PEAK = 0.655979894256381027  # max of sqrt(m(x) / x), at x = 3.24463
-
-
-class Burkert(RotationCurve):
-    """Burkert halo, with a core: peaks at 3.245 core radii."""
-
-    name = "burkert"
-    parameters = (
-        _vmax("peak speed, at 3.245 r_core"),
-        _radius("r_core", "core radius, where the density is a quarter of the central one", _HALO, default=10.0),
-    )
-    reference = "Burkert (1995, ApJ 447, L25)"
-
-    @staticmethod
-    def evaluate(radius, vmax, r_core):
-        x = radius / r_core
-        near, far = ops.clip(x, None, 0.1), ops.clip(x, 0.1)
-        mass = ops.log1p(far) + 0.5 * ops.log1p(far * far) - ops.arctan(far)
-        kernel = ops.where(x < 0.1, ops.polynomial(near, _BURKERT_SERIES), mass / far**3)  # m(x) / x**3
-        return vmax / _BURKERT_PEAK * x * ops.sqrt(kernel)
-
-
 @hookimpl
 def kinematics_nn_rotation_curves():
     """The rotation curves of this package, through the hook that a stranger's come by."""
-    return [Arctan, Brandt, Burkert, Courteau, Flat, Freeman, Linear, NFW, Polyex, PseudoIsothermal, Tanh]
+    kinematic = [Arctan, Brandt, Courteau, Flat, Linear, Polyex, Tanh]
+    return (
+        kinematic
+        + [FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge]
+        + [NFW, Burkert, Einasto, PseudoIsothermal]
+    )

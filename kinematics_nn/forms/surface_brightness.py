@@ -68,6 +68,16 @@ class Sersic(SurfaceBrightness):
         return ops.exp(-ops.gamma_median(2 * n) * (ops.power(radius / r_eff, 1 / n) - 1))
 
     @staticmethod
+    def derivatives(radius, r_eff, n):
+        x = ops.clip(radius / r_eff, 1e-8)  # as ops.power holds it
+        b = ops.gamma_median(2 * n)
+        by_a, by_b = ops.gammainc_derivatives(2 * n, b)  # P(2n, b(n)) is constant
+        power = ops.power(x, 1 / n)
+        value = ops.exp(-b * (power - 1))
+        by_n = 2 * by_a / by_b * (power - 1) + b * power * ops.log(x) / n**2
+        return [value * b * power / (n * r_eff) * (radius / r_eff > 1e-8), value * by_n]
+
+    @staticmethod
     def total(r_eff, n):
         b = ops.gamma_median(2 * n)
         shape = 2 * math.pi * n * ops.exp(b - 2 * n * ops.log(b) + ops.gammaln(2 * n))
@@ -120,6 +130,12 @@ class Ring(SurfaceBrightness):
         return ops.exp(-0.5 * ((radius - r_ring) / width) ** 2)
 
     @staticmethod
+    def derivatives(radius, r_ring, width):
+        t = (radius - r_ring) / width
+        by_crest = ops.exp(-0.5 * t**2) * t / width
+        return [by_crest, by_crest * t]
+
+    @staticmethod
     def total(r_ring, width):
         crest = r_ring / width
         return 2 * math.pi * width**2 * _outside(-crest, crest)
@@ -149,6 +165,11 @@ class ExponentialHole(SurfaceBrightness):
         return -ops.exp(-radius / r_scale) * ops.expm1(-0.5 * (radius / r_hole) ** 2)
 
     @staticmethod
+    def derivatives(radius, r_scale, r_hole):
+        disc, hole = ops.exp(-radius / r_scale), -ops.expm1(-0.5 * (radius / r_hole) ** 2)
+        return [disc * hole * radius / r_scale**2, -disc * (1 - hole) * radius**2 / r_hole**3]
+
+    @staticmethod
     def radial_scale(r_scale, r_hole):
         return r_scale + 0 * r_hole  # however wide the hole, the light ends with the exponential
 
@@ -167,6 +188,15 @@ class DoubleExponential(SurfaceBrightness):
     def evaluate(radius, r_scale, r_outer, outer_share):
         outer = (r_scale / r_outer) ** 2 * ops.exp(-radius / r_outer)
         return (1 - outer_share) * ops.exp(-radius / r_scale) + outer_share * outer
+
+    @staticmethod
+    def derivatives(radius, r_scale, r_outer, outer_share):
+        inner, outer = ops.exp(-radius / r_scale), (r_scale / r_outer) ** 2 * ops.exp(-radius / r_outer)
+        return [
+            (1 - outer_share) * inner * radius / r_scale**2 + 2 * outer_share * outer / r_scale,
+            outer_share * outer * (radius / r_outer - 2) / r_outer,
+            outer - inner,
+        ]
 
     @staticmethod
     def total(r_scale, r_outer, outer_share):
@@ -189,6 +219,13 @@ class TruncatedExponential(SurfaceBrightness):
     @staticmethod
     def evaluate(radius, r_scale, r_trunc):
         return 0.5 * ops.exp(-radius / r_scale) * ops.erfc((radius / r_trunc - 1) * (10 / math.sqrt(2)))
+
+    @staticmethod
+    def derivatives(radius, r_scale, r_trunc):
+        edge = (radius / r_trunc - 1) * (10 / math.sqrt(2))
+        disc = ops.exp(-radius / r_scale)
+        by_edge = disc * ops.exp(-(edge**2)) * (10 / math.sqrt(2 * math.pi))
+        return [0.5 * disc * ops.erfc(edge) * radius / r_scale**2, by_edge * radius / r_trunc**2]
 
     @staticmethod
     def radial_scale(r_scale, r_trunc):
