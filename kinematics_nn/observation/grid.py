@@ -10,7 +10,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from kinematics_nn.errors import WrongMask
 
-__all__ = ["SkyGrid", "pixel_scales", "region_mask", "sky_grid"]
+__all__ = ["SkyGrid", "pixel_matrix", "pixel_scales", "region_mask", "sky_grid"]
 
 
 class SkyGrid(NamedTuple):
@@ -68,6 +68,14 @@ def sky_grid(celestial, box):
         reference=(float(reference.ra.deg), float(reference.dec.deg)),
         north=float(np.degrees(np.arctan2(east[-1], north[-1]))),
     )
+
+
+def pixel_matrix(xi, eta):
+    """Offsets (east, north) [arcsec] of one pixel along x (first column) and along y (second), from those of all."""
+    ny, nx = xi.shape
+    along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (xi, eta)]
+    along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (xi, eta)]
+    return np.array([along_x, along_y]).T
 
 
 def pixel_scales(celestial):

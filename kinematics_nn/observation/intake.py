@@ -6,7 +6,9 @@ from spectral_cube.spectral_cube import BaseSpectralCube
 
 from kinematics_nn.errors import BlankCube, TooFewChannels, WrongMask, WrongUnit
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
-from kinematics_nn.observation.grid import pixel_scales, region_mask, sky_grid
+from kinematics_nn.observation.correlation import beam_covariance
+from kinematics_nn.observation.correlation_estimate import measure_correlation
+from kinematics_nn.observation.grid import pixel_matrix, pixel_scales, region_mask, sky_grid
 from kinematics_nn.observation.observation import Observation
 from kinematics_nn.observation.reading import cube_header, opened, read
 from kinematics_nn.observation.source import LEAST_CHANNELS, check_line, choose, detect
@@ -107,7 +109,8 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
             "cube.unmasked_data[:] to see the data without the cube's mask",
         )
 
-    labels, rms_array, note = detect(data, finite, fwhm, given_rms)
+    labels, rms_array, note, free = detect(data, finite, fwhm, given_rms)
+    found = labels > 0
     if region is not None:
         # Whoever draws a region says that what it holds is the galaxy, in however many pieces.
         labels = (labels > 0).astype(np.int32)
@@ -118,6 +121,12 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     crop = _crop(emission, margin)
     sky = sky_grid(celestial, tuple(_shift(part, whole.start) for part, whole in zip(crop[1:], box, strict=True)))
     valid, emission = np.ascontiguousarray(valid[crop]), np.ascontiguousarray(emission[crop])
+    # The position angle of a beam counts from the north of the cube's frame: Galactic, in a Galactic cube.
+    ellipse = np.array(
+        [beam.major.to_value(u.arcsec), beam.minor.to_value(u.arcsec), (beam.pa.to_value(u.deg) + sky.north) % 180.0]
+    )
+    covariance = beam_covariance(ellipse, pixel_matrix(sky.xi, sky.eta))
+    correlation = measure_correlation(data / rms_array, free, found, covariance, valid.shape[0])
     flux_unit, brightness_per_flux = flux_scale(unit, beam, float(np.prod(scales)))
     header = {
         "unit": unit.to_string(),
@@ -134,7 +143,7 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         "edges": tuple(float(edge) for edge in axis.edges),
         "object": str(cards.get("OBJECT", "")).strip(),
         "n_sources": n_sources,
-        "noise": note,
+        "noise": note | {"correlation": correlation.note},
     }
     return Observation(
         data=np.where(valid, data[crop], np.float32(0)),
@@ -144,14 +153,8 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         edges=axis.edges[crop[0].start : crop[0].stop + 1].copy(),
         xi=sky.xi,
         eta=sky.eta,
-        # The position angle of a beam counts from the north of the cube's frame: Galactic, in a Galactic cube.
-        beam=np.array(
-            [
-                beam.major.to_value(u.arcsec),
-                beam.minor.to_value(u.arcsec),
-                (beam.pa.to_value(u.deg) + sky.north) % 180.0,
-            ]
-        ),
+        beam=ellipse,
+        correlation=correlation,
         header=header,
     )
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kinematics_nn.observation.correlation import NoiseCorrelation
+from kinematics_nn.observation.grid import pixel_matrix
+
 __all__ = ["Observation"]
 
 
@@ -31,6 +34,8 @@ class Observation:
         Offsets east and north [arcsec] of each pixel centre from ``header["reference"]``.
     beam : ndarray of float64, shape (3,)
         FWHM along the major and minor axis [arcsec], position angle [deg, east of north].
+    correlation : NoiseCorrelation
+        Of the noise, over the sky and over channels.
     header : dict
         Plain values: units, reference position, convention and frame, the input's WCS and crop, how the noise was
         measured. The keys are listed in the architecture page of the documentation.
@@ -44,6 +49,7 @@ class Observation:
     xi: np.ndarray
     eta: np.ndarray
     beam: np.ndarray
+    correlation: NoiseCorrelation
     header: dict
 
     @property
@@ -59,10 +65,7 @@ class Observation:
     @property
     def pixel_matrix(self):
         """Offsets (east, north) [arcsec] of one pixel along x (first column) and y (second column), shape (2, 2)."""
-        ny, nx = self.xi.shape
-        along_x = [(a[:, -1] - a[:, 0]).mean() / (nx - 1) for a in (self.xi, self.eta)]
-        along_y = [(a[-1] - a[0]).mean() / (ny - 1) for a in (self.xi, self.eta)]
-        return np.array([along_x, along_y]).T
+        return pixel_matrix(self.xi, self.eta)
 
     def __repr__(self):
         name = self.header.get("object") or "unnamed"

@@ -40,11 +40,14 @@ def detect(data, finite, fwhm, given_rms):
     rms : ndarray of float32, shape (channel, y, x)
     note : dict
         How the noise was measured.
+    free : ndarray of bool, shape (channel, y, x)
+        Voxels that hold noise and no emission; none where the noise is an assumed one.
     """
     if given_rms is not None:
         rms = np.where(finite, given_rms, np.float32(1))
-        labels, _ = find_sources(data / rms, finite, fwhm)
-        return labels, rms, {"method": "given", "rms": float(np.median(rms[finite]))}
+        labels, near = find_sources(data / rms, finite, fwhm)
+        note = {"method": "given", "rms": float(np.median(rms[finite]))}
+        return labels, rms, note, finite & ~near & (data != 0)
     field = coarse_field(data, finite, fwhm).astype(np.float32)
     relative = data / field
     scale = max(robust_level(relative[finite]), 1e-3 * float(relative.max())) or 1.0
@@ -54,7 +57,7 @@ def detect(data, finite, fwhm, given_rms):
     if not note["rms"] > 0:
         raise NoEmission("no positive value in the cube", "emission", "cube.max() to see the brightest voxel")
     labels, near = find_sources(data / rms, finite, fwhm, free if note["method"] == "line-free" else None)
-    return labels, rms, note
+    return labels, rms, note, finite & ~near & (data != 0) & (note["method"] == "line-free")
 
 
 def choose(labels, data, valid, rms):

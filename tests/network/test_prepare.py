@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from kinematics_nn.network.prepare import prepare
 from kinematics_nn.observation import Observation
+from kinematics_nn.observation.correlation import known_correlation
 
 PIXEL, CHANNEL = 2.0, 5.0
 
@@ -32,6 +33,7 @@ def make_observation(shape=(40, 60, 60), *, rms=0.5, peak=10.0, size=8.0, beam=4
         xi=cos * right + sin * up,
         eta=cos * up - sin * right,
         beam=np.array([beam * PIXEL, beam * PIXEL, 0.0]),
+        correlation=known_correlation("wide", "white", (beam / 2.355) ** 2 * np.eye(2), nc),
         header={},
     )
 

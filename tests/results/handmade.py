@@ -6,6 +6,7 @@ from astropy.wcs import WCS
 from kinematics_nn.forms.base import Dispersion, FormParameter, RotationCurve, SurfaceBrightness
 from kinematics_nn.forms.priors import LogUniform
 from kinematics_nn.observation import Observation
+from kinematics_nn.observation.correlation import known_correlation
 
 SHAPE = (24, 48, 56)
 PIXEL, CHANNEL = 1.5, 20.0  # arcsec, km/s
@@ -98,6 +99,7 @@ def make_observation():
         xi=xi,
         eta=eta,
         beam=np.array([5.0, 4.0, 30.0]),
+        correlation=known_correlation("white", "white", np.eye(2), shape[0]),
         header={
             "unit": "Jy / beam",
             "flux_unit": "Jy km / s",
