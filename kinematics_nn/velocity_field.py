@@ -105,8 +105,17 @@ class DiscVelocityField(Fittable2DModel):
         sin, _, radius, cos_theta, _ = _in_the_disc(x, y, inclination, pa, east, north)
         return vsys + sin * cos_theta * model_class(cls.form).evaluate(radius, *curve)
 
+    @property
+    def fit_deriv(self):
+        """Derivatives by each parameter; `None` where some are tied to others, so that a fitter takes differences.
+
+        Astropy's fitters leave the derivatives by tied parameters out, and with them what a free parameter changes by
+        the tie: they would end elsewhere than at the least squares.
+        """
+        return None if any(self.tied.values()) else self._derivatives
+
     @classmethod
-    def fit_deriv(cls, x, y, inclination, pa, east, north, vsys, *curve):
+    def _derivatives(cls, x, y, inclination, pa, east, north, vsys, *curve):
         """Derivatives by each parameter, of the shape of ``x``; bare numbers only, as astropy's fitters give them."""
         model = model_class(cls.form)
         sin, cos, radius, cos_theta, sin_theta = _in_the_disc(x, y, inclination, pa, east, north)
