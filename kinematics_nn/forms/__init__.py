@@ -5,9 +5,24 @@ A form is a class with declared parameters and one pure `evaluate`; from it come
 """
 
 from .base import Dispersion, Form, FormParameter, RotationCurve, SurfaceBrightness
+from .composite import QuadratureSum
+from .dispersion import Constant, ExponentialDispersion, LinearDispersion
+from .haloes import NFW, Burkert, Einasto, PseudoIsothermal
 from .hookspecs import hookimpl
+from .mass_models import FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge
 from .priors import LogUniform, Normal, Prior, Uniform
 from .registry import get_form, list_forms, register
+from .rotation_curves import Arctan, Brandt, Courteau, Flat, Linear, Polyex, Tanh
+from .surface_brightness import (
+    DoubleExponential,
+    Exponential,
+    ExponentialHole,
+    Gaussian,
+    Ring,
+    Sersic,
+    TruncatedExponential,
+)
+from .tabulated import Tabulated
 
 __all__ = [
     "register",
@@ -23,4 +38,32 @@ __all__ = [
     "Uniform",
     "LogUniform",
     "Normal",
+    "Arctan",
+    "Brandt",
+    "Burkert",
+    "Constant",
+    "Courteau",
+    "DoubleExponential",
+    "Einasto",
+    "Exponential",
+    "ExponentialDispersion",
+    "ExponentialHole",
+    "Flat",
+    "FreemanDisc",
+    "Gaussian",
+    "HernquistBulge",
+    "Kepler",
+    "Linear",
+    "LinearDispersion",
+    "NFW",
+    "Plummer",
+    "Polyex",
+    "PseudoIsothermal",
+    "QuadratureSum",
+    "Ring",
+    "Sersic",
+    "SersicBulge",
+    "Tabulated",
+    "Tanh",
+    "TruncatedExponential",
 ]

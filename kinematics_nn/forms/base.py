@@ -227,7 +227,8 @@ def make_form(base, recipe, **members):
     -------
     type
     """
-    members |= {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    members |= {"__module__": base.__module__, "__qualname__": base.__qualname__}
+    members["__doc__"] = base.__doc__.split("\n\n")[0]  # what follows is of the making, not of what is made
     return _MadeForm(base.__name__, (base,), members | {"_recipe": recipe})
 
 
@@ -238,9 +239,16 @@ class RotationCurve(Form):
 
 
 class Dispersion(Form):
-    """An intrinsic velocity dispersion: `evaluate` returns one standard deviation [km/s]."""
+    """An intrinsic velocity dispersion: `evaluate` returns one standard deviation [km/s].
+
+    Attributes
+    ----------
+    uniform : bool
+        Whether it is the same at every radius: the decoder is then several times as fast.
+    """
 
     kind = "velocity_dispersion"
+    uniform = False
 
 
 class SurfaceBrightness(Form):

@@ -44,7 +44,9 @@ def check_declaration(form):
             f"one of {', '.join(KINDS)}",
             "subclass RotationCurve, SurfaceBrightness or Dispersion",
         )
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(getattr(form, "name", None))):
+    # a sum's name is made of those of its components, and no other may look like one
+    allowed = r"[a-z][a-z0-9_]*" if not getattr(form, "components", ()) else r"[a-z][a-z0-9_:+()]*"
+    if not re.fullmatch(allowed, str(getattr(form, "name", None))):
         raise FormError(
             f"{label} has the name {getattr(form, 'name', None)!r}", "lower-case letters, digits and _", "name = 'mine'"
         )

@@ -13,6 +13,7 @@ import pluggy
 from ..errors import FormError, KinematicsWarning
 from . import dispersion, hookspecs, rotation_curves, surface_brightness
 from .base import KINDS, Form
+from .composite import sum_of_forms
 from .contract import check_declaration, check_numpy, check_torch
 
 __all__ = ["FormRegistry", "RegisteredForm", "get_form", "list_forms", "register"]
@@ -104,6 +105,8 @@ class FormRegistry:
         if kind not in KINDS:
             raise FormError(f"the kind {kind!r}", f"one of {', '.join(KINDS)}")
         if isinstance(wanted, str):
+            if kind == "rotation_curve" and ":" in wanted:
+                return self._sum(wanted)
             if (kind, wanted) in self._forms:
                 return self._forms[kind, wanted].form
             known = sorted(name for of_kind, name in self._forms if of_kind == kind)
@@ -119,7 +122,16 @@ class FormRegistry:
             )
         if form.kind != kind:
             raise FormError(f"{form.name!r} is a {form.kind}", f"a {kind}")
+        if not form.parameters:
+            raise FormError(f"{form.__name__} is no form yet", "what it is made of", f"{form.__name__}(...)")
         return form
+
+    def _sum(self, text):
+        """The sum in quadrature that its own name stands for: ``disc:freeman+halo:nfw``."""
+        parts = [part.strip().partition(":") for part in text.split("+")]
+        if not all(prefix.isidentifier() and name.isidentifier() for prefix, _, name in parts):
+            raise FormError(f"the sum {text!r}", "prefix:name+prefix:name", "'disc:freeman+halo:nfw'")
+        return sum_of_forms(tuple((prefix, self.get(name, "rotation_curve")) for prefix, _, name in parts))
 
     def list(self):
         """All forms, by kind and name."""
@@ -170,7 +182,8 @@ def get_form(form, kind):
     Parameters
     ----------
     form : str, type or astropy.modeling.Model
-        A registered name; a form; or a model of `kinematics_nn.models`, as instance or class.
+        A registered name, or names as ``disc:freeman+halo:nfw`` for their sum in quadrature; a form; or a model of
+        `kinematics_nn.models`, as instance or class.
     kind : {"rotation_curve", "surface_brightness", "velocity_dispersion"}
         What it must be.
 
