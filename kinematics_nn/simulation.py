@@ -34,6 +34,8 @@ def simulate(
     surface_brightness=None,
     integrate_pixels=False,
     rms=None,
+    noise="wide",
+    spectral="white",
     seed=None,
 ):
     """
@@ -62,7 +64,13 @@ def simulate(
         Whether a voxel holds the average over its pixel, as an optical detector's does, or the value at its centre, as
         an interferometer's.
     rms : `~astropy.units.Quantity` or float, optional
-        Noise to add, correlated over the beam, in the cube's unit; none by default.
+        Noise to add, in the cube's unit; none by default.
+    noise : {"wide", "beam", "white"} or `~kinematics_nn.observation.NoiseCorrelation`
+        How the noise of neighbouring pixels is correlated: as white noise seen through the beam, which is wider than
+        the beam by the root of 2; as the beam, which an interferometer's is; or not. The correlation found in a cube,
+        ``cube.kinematics.observe().correlation``, makes noise like that cube's own, on its pixels (``like=cube``).
+    spectral : {"white", "hanning", "hanning, averaged by two"}
+        How the noise of neighbouring channels is correlated, unless ``noise`` tells.
     seed : int, optional
         Of the noise.
 
@@ -84,7 +92,8 @@ def simulate(
     from .decoder import Forms, Grid, render_on
     from .models import ArctanRotationCurve, ConstantDispersion, ExponentialDisc, inside_values
     from .observation.brightness import cube_beam, cube_unit, flux_scale
-    from .observation.grid import pixel_scales, sky_grid
+    from .observation.correlation import beam_covariance
+    from .observation.grid import pixel_matrix, pixel_scales, sky_grid
     from .observation.spectral import spectral_axis
 
     models = {
@@ -151,7 +160,9 @@ def simulate(
     )
     data = render_on(grid, forms, values, integrate_pixels=integrate_pixels).numpy()
     if rms is not None:
-        data = data + _value("rms", rms, unit) * _noise(grid, shape, seed)
+        matrix = pixel_matrix(sky.xi, sky.eta)
+        correlation = _correlation(noise, spectral, beam_covariance(np.array(sides), matrix), shape[0])
+        data = data + _value("rms", rms, unit) * correlation.draw(shape, np.random.default_rng(seed))
     if axis.descending:
         data = data[::-1]
     header = wcs.to_header()
@@ -215,20 +226,19 @@ def _centre(celestial, offset, reference):
     return tuple(float(angle.to_value(u.arcsec)) for angle in away)
 
 
-def _noise(grid, shape, seed):
-    """Noise (channel, y, x) of unit rms, correlated over the beam: white noise seen through it."""
-    import torch
+def _correlation(noise, spectral, covariance, n_channel):
+    """The correlation of the noise, from its name or as it is given."""
+    from .observation.correlation import SERIES, WIDTHS, NoiseCorrelation, known_correlation
 
-    from .decoder import BeamOperator, beam_covariance
-
-    pad = grid.padding()
-    nc, ny, nx = shape
-    covariance = beam_covariance(grid.beam.double(), grid.pixel_matrix.double())
-    beam = BeamOperator(covariance, (ny, nx), pad)
-    rng = np.random.default_rng(seed)
-    white = rng.standard_normal((1, ny + 2 * pad, nx + 2 * pad, nc), dtype=np.float32)
-    point = torch.zeros((1, ny + 2 * pad, nx + 2 * pad, 1))
-    point[0, pad + ny // 2, pad + nx // 2] = 1
-    # White noise through a kernel has the root of the kernel's sum of squares as its rms.
-    scale = torch.sqrt((beam(point) ** 2).sum())
-    return (beam(torch.as_tensor(white))[0] / scale).numpy()
+    if isinstance(noise, NoiseCorrelation):
+        if len(noise.spectral) < n_channel:
+            raise KinematicsError(
+                f"noise= of {len(noise.spectral)} channels for a cube of {n_channel}",
+                "as many channels",
+                "simulate(like=cube) with the cube or the slab that was observed",
+            )
+        return noise
+    for name, given, known in (("noise", noise, WIDTHS), ("spectral", spectral, SERIES)):
+        if given not in known:
+            raise KinematicsError(f"{name}={given!r}", f"one of {', '.join(known)}", f"simulate({name}=...)")
+    return known_correlation(noise, spectral, covariance, n_channel)
