@@ -9,24 +9,23 @@ import numpy as np
 from . import ops
 from ._declare import length, speed
 from .base import FormParameter
-from .mass_models import MassModel, scaled
+from .masses import HUBBLE_CONSTANT, MassModel, scaled
 from .priors import LogUniform
 
-__all__ = ["HUBBLE_CONSTANT", "NFW", "Burkert", "Einasto", "Halo", "PseudoIsothermal"]
-
-HUBBLE_CONSTANT = 70.0  # km/s/Mpc: the critical density that M200 is counted from
+__all__ = ["NFW", "Burkert", "Einasto", "Halo", "PseudoIsothermal"]
 
 
 class Halo(MassModel):
     """A spherical halo, whose mass is counted within the radius of 200 times the critical density."""
 
-    mass_columns = {
-        "m200": f"Mass of the halo where its mean density is 200 times critical, H0 = {HUBBLE_CONSTANT:g} km/s/Mpc"
-    }
+    mass_name = "m200"
+    mass_description = (
+        f"Mass of the halo where its mean density is 200 times critical, H0 = {HUBBLE_CONSTANT:g} km/s/Mpc"
+    )
 
     @classmethod
-    def masses(cls, hubble, *parameters):
-        """G M200, as `MassModel.masses`; 0 for a halo that is nowhere so dense."""
+    def gm(cls, hubble, *parameters):
+        """G M200 over the distance, as `MassModel.gm`; 0 for a halo that is nowhere so dense."""
         values = [np.asarray(value, dtype=float) for value in parameters]
         # The mean density is 200 times critical, 3 H**2 / (8 pi G), where V = 10 H r; V / r falls with radius.
         lo, hi = np.broadcast_arrays(np.full((), np.log(1e-8)), np.log(1e8), *values)[:2]
@@ -36,11 +35,11 @@ class Halo(MassModel):
             dense = cls.evaluate(radius, *values) > 10 * hubble * radius
             lo, hi = np.where(dense, middle, lo), np.where(dense, hi, middle)
         radius = np.exp(lo)
-        return {"m200": np.where(radius > 2e-8, radius * cls.evaluate(radius, *values) ** 2, 0.0)}
+        return np.where(radius > 2e-8, radius * cls.evaluate(radius, *values) ** 2, 0.0)
 
 
 def _spherical_slope(density, kernel):
-    """dlog V / dlog r from 4 pi rho r**3 and the mass, both over x**3 and in the same unit."""
+    """Slope dlog V / dlog r from 4 pi rho r**3 and the mass, both over x**3 and in the same unit."""
     return 0.5 * (density / kernel - 1)
 
 

@@ -1,7 +1,7 @@
 """Rotation curves of masses: disc, bulges and point mass. Haloes are in `haloes`.
 
 They are written in kinematic terms (a speed and a radius in arcsec), because the mass that goes with them needs a
-distance and the shape doesn't; `MassModel.masses` is the way from the one to the other. Each is computed as
+distance and the shape doesn't; `masses.MassModel.gm` is the way from the one to the other. Each is computed as
 ``x sqrt(g(x))`` with a `g` that is finite and smooth at 0, so that speed and gradients are finite in the centre, where
 the square root of a speed squared has none.
 """
@@ -14,46 +14,11 @@ import math
 
 from . import ops
 from ._declare import length, speed
-from .base import FormParameter, RotationCurve
+from .base import FormParameter
+from .masses import MassModel, scaled
 from .priors import LogUniform
 
-__all__ = ["FreemanDisc", "HernquistBulge", "Kepler", "MassModel", "Plummer", "SersicBulge"]
-
-
-class MassModel(RotationCurve):
-    """A rotation curve that is the circular speed around a mass, and knows how large the mass is.
-
-    Attributes
-    ----------
-    mass_columns : dict of str to str
-        Name and description of each mass that the parameters mean.
-    """
-
-    mass_columns: dict[str, str]
-
-    @staticmethod
-    def masses(hubble, *parameters):
-        """G times each mass of `mass_columns`.
-
-        Parameters
-        ----------
-        hubble : float
-            Hubble constant times the distance [km/(s arcsec)]: what the overdensity of a halo is counted from.
-        *parameters : float or array
-            As `evaluate` takes them.
-
-        Returns
-        -------
-        dict of str to float or array
-            [km2 arcsec/s2]; times the distance in parsec, divided by 206265 and by G = 0.00430091 pc km2/(s2 Msun),
-            solar masses.
-        """
-        raise NotImplementedError  # each model has its own
-
-
-def scaled(shape, slope, vmax, radius_scale):
-    """Derivatives of ``vmax * shape(radius / scale)`` by its two parameters; `slope` is dlog(shape) / dlog(radius)."""
-    return [shape, -vmax / radius_scale * shape * slope]
+__all__ = ["FreemanDisc", "HernquistBulge", "Kepler", "Plummer", "SersicBulge"]
 
 
 # I0 K0 - I1 K1 for large y, in powers of (2y)**-2 after the factor 1 / 2y: difference of DLMF 10.40.6 at nu = 0 and 1
@@ -83,9 +48,10 @@ def _freeman_far(y):
 
 
 def _freeman_slope_near(y):
-    y = ops.clip(y, 1e-6)
-    i0, i1, k0, k1 = ops.i0e(y), ops.i1e(y), ops.k0e(y), ops.k1e(y)
-    return 1 + (y * (i1 * k0 - i0 * k1) + i1 * k1) / (i0 * k0 - i1 * k1)  # DLMF 10.29.3 and 10.29.2
+    held = ops.clip(y, 1e-6)
+    i0, i1, k0, k1 = ops.i0e(held), ops.i1e(held), ops.k0e(held), ops.k1e(held)
+    by_log = (held * (i1 * k0 - i0 * k1) + i1 * k1) / (i0 * k0 - i1 * k1)  # DLMF 10.29.3 and 10.29.2
+    return ops.where(y < 1e-6, 1.0, 1 + by_log)
 
 
 def _freeman_slope_far(y):
@@ -106,7 +72,7 @@ class FreemanDisc(MassModel):
         length("r_disc", "scale length of the mass", 0.3, 3.0),
     )
     reference = "Freeman (1970, ApJ 160, 811) eq. 10"
-    mass_columns = {"mass": "Mass of the disc"}
+    mass_description = "Mass of the disc"
 
     @staticmethod
     def evaluate(radius, vmax, r_disc):
@@ -119,8 +85,8 @@ class FreemanDisc(MassModel):
         return scaled(FreemanDisc.evaluate(radius, 1.0, r_disc), slope, vmax, r_disc)
 
     @staticmethod
-    def masses(hubble, vmax, r_disc):
-        return {"mass": vmax**2 * r_disc / (2 * _FREEMAN_PEAK**2)}
+    def gm(hubble, vmax, r_disc):
+        return vmax**2 * r_disc / (2 * _FREEMAN_PEAK**2)
 
 
 class HernquistBulge(MassModel):
@@ -135,7 +101,7 @@ class HernquistBulge(MassModel):
         length("r_bulge", "scale radius, which holds a quarter of the mass", 0.01, 2.0, default=2.0),
     )
     reference = "Hernquist (1990, ApJ 356, 359) eq. 16"
-    mass_columns = {"mass": "Mass of the bulge"}
+    mass_description = "Mass of the bulge"
 
     @staticmethod
     def evaluate(radius, vmax, r_bulge):
@@ -149,8 +115,8 @@ class HernquistBulge(MassModel):
         return scaled(HernquistBulge.evaluate(radius, 1.0, r_bulge), slope, vmax, r_bulge)
 
     @staticmethod
-    def masses(hubble, vmax, r_bulge):
-        return {"mass": 4 * vmax**2 * r_bulge}
+    def gm(hubble, vmax, r_bulge):
+        return 4 * vmax**2 * r_bulge
 
 
 # The share of the mass within radius x r_eff of a deprojected Sérsic profile is close to P(a, z x**c). Polynomials in
@@ -180,7 +146,7 @@ class SersicBulge(MassModel):
         FormParameter("n", "", 2.0, (0.5, 8.0), LogUniform(0.5, 8.0), "Sérsic index"),
     )
     reference = "after Prugniel & Simien (1997, A&A 321, 111) and Terzić & Graham (2005, MNRAS 362, 197)"
-    mass_columns = {"mass": "Mass of the bulge"}
+    mass_description = "Mass of the bulge"
 
     @staticmethod
     def _coefficients(n):
@@ -218,9 +184,9 @@ class SersicBulge(MassModel):
         return [*scaled(shape, slope, v_eff, r_eff), 0.5 * v_eff * shape * (by_n - by_index(0.0)[1])]
 
     @staticmethod
-    def masses(hubble, v_eff, r_eff, n):
+    def gm(hubble, v_eff, r_eff, n):
         a, z, _ = SersicBulge._coefficients(n)
-        return {"mass": v_eff**2 * r_eff / ops.gammainc(a, z)}
+        return v_eff**2 * r_eff / ops.gammainc(a, z)
 
 
 _PLUMMER_PEAK = math.sqrt(2) * 3**-0.75  # max of x (1 + x**2)**-0.75, at x = sqrt(2)
@@ -235,7 +201,7 @@ class Plummer(MassModel):
         length("r_plummer", "Plummer radius, which holds half of the projected mass", 0.02, 3.0, default=3.0),
     )
     reference = "Plummer (1911, MNRAS 71, 460); Binney & Tremaine (2008) eq. 2.44"
-    mass_columns = {"mass": "Mass of the sphere"}
+    mass_description = "Mass of the sphere"
 
     @staticmethod
     def evaluate(radius, vmax, r_plummer):
@@ -250,8 +216,8 @@ class Plummer(MassModel):
         return scaled(Plummer.evaluate(radius, 1.0, r_plummer), slope, vmax, r_plummer)
 
     @staticmethod
-    def masses(hubble, vmax, r_plummer):
-        return {"mass": vmax**2 * r_plummer / _PLUMMER_PEAK**2}
+    def gm(hubble, vmax, r_plummer):
+        return vmax**2 * r_plummer / _PLUMMER_PEAK**2
 
 
 class Kepler(MassModel):
@@ -269,7 +235,7 @@ class Kepler(MassModel):
         ),
     )
     reference = "Binney & Tremaine (2008) eq. 2.33"
-    mass_columns = {"mass": "Mass of the point"}
+    mass_description = "Mass of the point"
 
     @staticmethod
     def evaluate(radius, gm):
@@ -283,5 +249,5 @@ class Kepler(MassModel):
         return [Kepler.evaluate(radius, gm) / (2 * gm)]
 
     @staticmethod
-    def masses(hubble, gm):
-        return {"mass": gm}
+    def gm(hubble, gm):
+        return gm

@@ -188,8 +188,15 @@ class Linear(RotationCurve):
 def kinematics_nn_rotation_curves():
     """The rotation curves of this package, through the hook that a stranger's come by."""
     kinematic = [Arctan, Brandt, Courteau, Flat, Linear, Polyex, Tanh]
-    return (
-        kinematic
-        + [FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge]
-        + [NFW, Burkert, Einasto, PseudoIsothermal]
-    )
+    return [
+        *kinematic,
+        FreemanDisc,
+        HernquistBulge,
+        SersicBulge,
+        Plummer,
+        Kepler,
+        NFW,
+        Burkert,
+        Einasto,
+        PseudoIsothermal,
+    ]

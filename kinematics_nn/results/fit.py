@@ -30,7 +30,7 @@ class KinematicFit:
     meta : dict
         Provenance, plain values, nested. ``method``, ``reduced_chi2``, ``n_effective`` and ``sample_efficiency``
         become columns of the summary; the rest is its metadata. With a ``distance`` ("10 Mpc"), radii are given in
-        kpc, too.
+        kpc, too, and the masses of mass models in solar masses.
     best : dict, optional
         The sample that stands for all, as name to float. By default the one nearest to the median, each
         parameter counted in its own standard deviations.
@@ -102,8 +102,7 @@ class KinematicFit:
         sky, x, y = offset_to_sky(self.observation, self._samples["east"], self._samples["north"])
         values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **self._samples}
         if self.distance is not None:
-            scale = self.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
-            values |= {f"{name}_kpc": values[name] * scale for name in tables.lengths(columns)}
+            values |= tables.with_distance(self.forms, self._samples, self.distance)
         table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
         for name, (_, text) in columns.items():
             table[name].info.description = text

@@ -2,11 +2,13 @@
 
 import astropy.units as u
 import numpy as np
+from astropy import constants
 from astropy.nddata.bitmask import extend_bit_flag_map, interpret_bit_flags
 from astropy.table import Column, MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
 from kinematics_nn.errors import FormError
+from kinematics_nn.forms.masses import HUBBLE_CONSTANT, find_masses
 
 __all__ = [
     "STATISTICS",
@@ -19,6 +21,7 @@ __all__ = [
     "statistics",
     "summary_row",
     "unwrap",
+    "with_distance",
 ]
 
 KinematicFlags = extend_bit_flag_map(
@@ -110,7 +113,7 @@ def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
     sky : bool, optional
         Whether the position on the sky and in the image, which derive from the offsets, is among them.
     kpc : bool, optional
-        Whether radii stand in kpc, too, as ``r50_kpc``: where the distance is known.
+        Whether what needs a distance is there: radii in kpc, as ``r50_kpc``, and masses in solar masses.
 
     Raises
     ------
@@ -118,7 +121,8 @@ def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
         A form's parameter has the name of another column.
     """
     own = form_columns(forms)
-    clash = {*_SKY, *_DISC, *_FREE_OF_FORM} & set(own)
+    masses = {name: (u.Msun, model.mass_description) for name, model, _ in find_masses(forms.rotation_curve)}
+    clash = {*_SKY, *_DISC, *_FREE_OF_FORM, *masses} & set(own)
     if clash:
         raise FormError(
             f"a form has a parameter named {', '.join(sorted(clash))}, as a column of every table is",
@@ -129,13 +133,43 @@ def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
     columns |= {name: (u.Unit(p.unit), p.description) for name, (_, p) in own.items()}
     columns |= _FREE_OF_FORM
     if kpc:
-        columns |= {f"{name}_kpc": (u.kpc, columns[name][1]) for name in lengths(columns)}
+        columns |= {f"{name}_kpc": (u.kpc, columns[name][1]) for name in lengths(columns)} | masses
     return (_SKY if sky else {}) | columns
 
 
 def lengths(columns):
     """Names of the columns that are radii or heights in the galaxy [arcsec]."""
     return [name for name, (unit, _) in columns.items() if unit == u.arcsec and name not in ("east", "north")]
+
+
+def with_distance(forms, samples, distance):
+    """
+    What a distance adds to samples: radii in kpc and masses in solar masses.
+
+    Parameters
+    ----------
+    forms : `~kinematics_nn.decoder.Forms`
+        The three functional forms.
+    samples : dict of str to (n,) array
+        In arcsec and km/s.
+    distance : `~astropy.units.Quantity`
+        Of the galaxy.
+
+    Returns
+    -------
+    dict of str to (n,) array
+        What `parameter_columns` has under ``kpc=True`` alone.
+    """
+    per_arcsec = distance.to(u.kpc) / u.rad.to(u.arcsec)
+    columns = parameter_columns(forms, u.one, sky=False)
+    added = {f"{name}_kpc": samples[name] * per_arcsec.value for name in lengths(columns)}
+    # G times a mass over the distance is in km2 arcsec/s2, and the Hubble flow at the galaxy in km/(s arcsec)
+    solar = (per_arcsec * (u.km / u.s) ** 2 / constants.G).to_value(u.Msun)
+    hubble = HUBBLE_CONSTANT * per_arcsec.to_value(u.Mpc)
+    curve = [samples[name] for name in forms.slots["rotation_curve"]]
+    for name, model, where in find_masses(forms.rotation_curve):
+        added[name] = solar * model.gm(hubble, *curve[where])
+    return added
 
 
 def unwrap(angle):
