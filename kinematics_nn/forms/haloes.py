@@ -38,25 +38,20 @@ class Halo(MassModel):
         return np.where(radius > 2e-8, radius * cls.evaluate(radius, *values) ** 2, 0.0)
 
 
-def _spherical_slope(density, kernel):
-    """Slope dlog V / dlog r from 4 pi rho r**3 and the mass, both over x**3 and in the same unit."""
-    return 0.5 * (density / kernel - 1)
+def _slope(shape, x, density):
+    """Slope dlog V / dlog r, from 4 pi rho r**3 = density x**3 in the unit in which the mass is shape**2 x."""
+    return 0.5 * (density * (x / shape) ** 2 - 1)
 
 
-_ISOTHERMAL_SERIES = [(-1) ** k / (2 * k + 3) for k in range(11)]
+_ISOTHERMAL_SERIES = [(-1) ** k / (2 * k + 3) for k in range(8)]
 
 
 def _isothermal_near(x):
-    return ops.polynomial(x * x, _ISOTHERMAL_SERIES)
+    return x * ops.sqrt(ops.polynomial(x * x, _ISOTHERMAL_SERIES))
 
 
 def _isothermal_far(x):
-    return (1 - ops.arctan(x) / x) / (x * x)
-
-
-def _isothermal_kernel(x):
-    """Mass over x**3."""
-    return ops.piecewise(x, 0.2, _isothermal_near, _isothermal_far)
+    return ops.sqrt(1 - ops.arctan(x) / x)
 
 
 class PseudoIsothermal(Halo):
@@ -71,32 +66,27 @@ class PseudoIsothermal(Halo):
 
     @staticmethod
     def evaluate(radius, vmax, r_core):
-        x = radius / r_core
-        return vmax * x * ops.sqrt(_isothermal_kernel(x))
+        return vmax * ops.piecewise(radius / r_core, 0.1, _isothermal_near, _isothermal_far, edge64=0.01)
 
     @staticmethod
     def derivatives(radius, vmax, r_core):
-        x = radius / r_core
-        kernel = _isothermal_kernel(x)
-        return scaled(x * ops.sqrt(kernel), _spherical_slope(1 / (1 + x * x), kernel), vmax, r_core)
+        shape = PseudoIsothermal.evaluate(radius, 1.0, r_core)
+        x = ops.clip(radius / r_core, 1e-9)
+        slope = _slope(PseudoIsothermal.evaluate(x, 1.0, 1.0), x, 1 / (1 + x * x))
+        return scaled(shape, slope, vmax, r_core)
 
 
-_NFW_SERIES = [(-1) ** j * (j + 1) / (j + 2) for j in range(13)]
+_NFW_SERIES = [(-1) ** j * (j + 1) / (j + 2) for j in range(9)]
 _NFW_PEAK = 0.464990962817421994  # max of sqrt(m(x) / x), m(x) = log(1 + x) - x / (1 + x), at x = 2.16258
 
 
 def _nfw_near(x):
-    x = ops.clip(x, 1e-4)
-    return ops.polynomial(x, _NFW_SERIES) / x
+    held = ops.clip(x, 1e-4)
+    return x / _NFW_PEAK * ops.sqrt(ops.polynomial(held, _NFW_SERIES) / held)
 
 
 def _nfw_far(x):
-    return (ops.log1p(x) - x / (1 + x)) / (x * x * x)
-
-
-def _nfw_kernel(x):
-    """Mass over x**3."""
-    return ops.piecewise(x, 0.05, _nfw_near, _nfw_far)
+    return ops.sqrt((ops.log1p(x) - x / (1 + x)) / x) / _NFW_PEAK
 
 
 class NFW(Halo):
@@ -116,34 +106,30 @@ class NFW(Halo):
 
     @staticmethod
     def evaluate(radius, vmax, r_s):
-        x = radius / r_s
-        return (vmax / _NFW_PEAK) * x * ops.sqrt(_nfw_kernel(x))
+        return vmax * ops.piecewise(radius / r_s, 0.02, _nfw_near, _nfw_far, edge64=1e-3)
 
     @staticmethod
     def derivatives(radius, vmax, r_s):
-        x = radius / r_s
-        kernel, held = _nfw_kernel(x), ops.clip(x, 1e-4)
-        slope = ops.where(x < 1e-4, 1.0, _spherical_slope(1 / (held * (1 + held) ** 2), kernel))
-        return scaled(x * ops.sqrt(kernel) / _NFW_PEAK, slope, vmax, r_s)
+        shape = NFW.evaluate(radius, 1.0, r_s)
+        x = ops.clip(radius / r_s, 1e-4)
+        slope = _slope(NFW.evaluate(x, 1.0, 1.0), x, 1 / (_NFW_PEAK**2 * x * (1 + x) ** 2))
+        return scaled(shape, ops.where(radius / r_s < 1e-4, 1.0, slope), vmax, r_s)
 
 
-# m(x) = 2 * integral of x**2 / ((1 + x)(1 + x**2)), whose integrand is x**2 (1 - x + x**4 - x**5 + ...)
-_BURKERT_SERIES = [(2 / (j + 3), -2 / (j + 3), 0.0, 0.0)[j % 4] for j in range(18)]
+# m(x) = 2 * integral of x**2 / ((1 + x)(1 + x**2)), whose integrand is x**2 (1 - x) (1 + x**4 + x**8 + ...)
+_BURKERT_EVEN = [2 / (4 * k + 3) for k in range(4)]
+_BURKERT_ODD = [-2 / (4 * k + 4) for k in range(4)]
 _BURKERT_PEAK = 0.655979894256381027  # max of sqrt(m(x) / x), at x = 3.24463
 
 
 def _burkert_near(x):
-    return ops.polynomial(x, _BURKERT_SERIES)
+    fourth = (x * x) ** 2
+    mass = ops.polynomial(fourth, _BURKERT_EVEN) + x * ops.polynomial(fourth, _BURKERT_ODD)  # over x**3
+    return x / _BURKERT_PEAK * ops.sqrt(mass)
 
 
 def _burkert_far(x):
-    square = x * x
-    return (ops.log1p(x) + 0.5 * ops.log1p(square) - ops.arctan(x)) / (x * square)
-
-
-def _burkert_kernel(x):
-    """Mass over x**3."""
-    return ops.piecewise(x, 0.1, _burkert_near, _burkert_far)
+    return ops.sqrt((ops.log1p(x) + 0.5 * ops.log1p(x * x) - ops.arctan(x)) / x) / _BURKERT_PEAK
 
 
 class Burkert(Halo):
@@ -158,15 +144,14 @@ class Burkert(Halo):
 
     @staticmethod
     def evaluate(radius, vmax, r_core):
-        x = radius / r_core
-        return (vmax / _BURKERT_PEAK) * x * ops.sqrt(_burkert_kernel(x))
+        return vmax * ops.piecewise(radius / r_core, 0.1, _burkert_near, _burkert_far, edge64=0.01)
 
     @staticmethod
     def derivatives(radius, vmax, r_core):
-        x = radius / r_core
-        kernel = _burkert_kernel(x)
-        slope = _spherical_slope(2 / ((1 + x) * (1 + x * x)), kernel)
-        return scaled(x * ops.sqrt(kernel) / _BURKERT_PEAK, slope, vmax, r_core)
+        shape = Burkert.evaluate(radius, 1.0, r_core)
+        x = ops.clip(radius / r_core, 1e-9)
+        slope = _slope(Burkert.evaluate(x, 1.0, 1.0), x, 2 / (_BURKERT_PEAK**2 * (1 + x) * (1 + x * x)))
+        return scaled(shape, slope, vmax, r_core)
 
 
 class Einasto(Halo):

@@ -86,13 +86,13 @@ def _bend(x, sharpness, inner, outer):
     """log(x), the logarithm of inner + outer x**sharpness, and the share of the sum that its second term has."""
     log_x = ops.log(ops.clip(x, 1e-30))
     far = math.log(outer) + sharpness * log_x
-    log_sum = ops.logaddexp(math.log(inner) + 0 * log_x, far)
+    log_sum = ops.logaddexp(math.log(inner), far)
     return log_x, log_sum, ops.exp(far - log_sum)
 
 
-def _bent(x, sharpness, inner, outer):
-    """(inner + outer x**sharpness)**(-1/sharpness), without overflow."""
-    return ops.exp(-_bend(x, sharpness, inner, outer)[1] / sharpness)
+def _bent(x, sharpness, inner, outer, power):
+    """(inner + outer x**sharpness)**(-power/sharpness), without overflow."""
+    return ops.exp(-power / sharpness * _bend(x, sharpness, inner, outer)[1])
 
 
 class Brandt(RotationCurve):
@@ -109,7 +109,7 @@ class Brandt(RotationCurve):
     @staticmethod
     def evaluate(radius, vmax, r_peak, n):
         x = radius / r_peak
-        return vmax * x * _bent(x, n, 1 / 3, 2 / 3) ** 1.5
+        return vmax * x * _bent(x, n, 1 / 3, 2 / 3, 1.5)
 
     @staticmethod
     def derivatives(radius, vmax, r_peak, n):
@@ -139,7 +139,7 @@ class Courteau(RotationCurve):
     def evaluate(radius, vmax, r_turn, beta, gamma):
         y = radius / r_turn
         overshoot = ops.exp(beta * (ops.log1p(y) - 0.5 * ops.log(y * y + 1e-8)))
-        return vmax * y * overshoot * _bent(y, gamma, 1.0, 1.0)
+        return vmax * y * overshoot * _bent(y, gamma, 1.0, 1.0, 1.0)
 
     @staticmethod
     def derivatives(radius, vmax, r_turn, beta, gamma):
