@@ -85,8 +85,11 @@ BY_HAND = {
     ("velocity_dispersion", "exponential"): lambda r, s, a: s * np.exp(-r / a),
     ("velocity_dispersion", "linear"): lambda r, s, g: np.maximum(s + g * r, 0),
 }
-# numpy has shortcuts for powers of 0 and 2, which these defaults have and no fit meets
-OFF_DEFAULT = {("rotation_curve", "courteau"): {"beta": 0.1, "gamma": 1.7}}
+# numpy has shortcuts for powers of 0, 1 and 2, which these forms' defaults have and no fit meets
+OFF_DEFAULT = {
+    ("rotation_curve", "brandt"): {"n": 1.3},
+    ("rotation_curve", "courteau"): {"beta": 0.1, "gamma": 1.7},
+}
 GALAXIES = ("NGC2403", "NGC3198", "DDO154")
 
 

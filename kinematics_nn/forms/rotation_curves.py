@@ -83,11 +83,10 @@ class Polyex(RotationCurve):
 
 
 def _bend(x, sharpness, inner, outer):
-    """log(x), the logarithm of inner + outer x**sharpness, and the share of the sum that its second term has."""
+    """Logarithms of x, of inner + outer x**sharpness, and of the second term alone."""
     log_x = ops.log(ops.clip(x, 1e-30))
     far = math.log(outer) + sharpness * log_x
-    log_sum = ops.logaddexp(math.log(inner), far)
-    return log_x, log_sum, ops.exp(far - log_sum)
+    return log_x, ops.logaddexp(math.log(inner), far), far
 
 
 def _bent(x, sharpness, inner, outer, power):
@@ -114,7 +113,8 @@ class Brandt(RotationCurve):
     @staticmethod
     def derivatives(radius, vmax, r_peak, n):
         shape = Brandt.evaluate(radius, 1.0, r_peak, n)
-        log_x, log_sum, outer = _bend(radius / r_peak, n, 1 / 3, 2 / 3)
+        log_x, log_sum, far = _bend(radius / r_peak, n, 1 / 3, 2 / 3)
+        outer = ops.exp(far - log_sum)
         by_n = 1.5 / n * (log_sum / n - outer * log_x)
         return [shape, -vmax / r_peak * shape * (1 - 1.5 * outer), vmax * shape * by_n]
 
@@ -145,7 +145,8 @@ class Courteau(RotationCurve):
     def derivatives(radius, vmax, r_turn, beta, gamma):
         y = radius / r_turn
         shape = Courteau.evaluate(radius, 1.0, r_turn, beta, gamma)
-        log_y, log_sum, outer = _bend(y, gamma, 1.0, 1.0)
+        log_y, log_sum, far = _bend(y, gamma, 1.0, 1.0)
+        outer = ops.exp(far - log_sum)
         slope = 1 + beta * (y / (1 + y) - y * y / (y * y + 1e-8)) - outer
         by_beta = ops.log1p(y) - 0.5 * ops.log(y * y + 1e-8)
         by_gamma = (log_sum / gamma - outer * log_y) / gamma
