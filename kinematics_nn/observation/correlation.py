@@ -24,6 +24,9 @@ FLOOR = 1e-4
 # Rounds to make a correlation positive; after that no more than 0.001 is left to mend.
 SWEEPS = 6
 
+# In place of a width of 0, which nothing can be divided by.
+LEAST_WIDTH = 1e-3
+
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 
 
@@ -150,10 +153,14 @@ def gaussian(covariance, width, reach):
     -------
     ndarray of float64, shape (2 reach + 1, 2 reach + 1)
     """
+    return np.exp(-0.5 * squared_distance(covariance, reach) / max(width, LEAST_WIDTH) ** 2)
+
+
+def squared_distance(covariance, reach):
+    """Squared distance of all lags in units of the beam's sigma, shape (2 reach + 1, 2 reach + 1)."""
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     inverse = np.linalg.inv(covariance)
-    distance = inverse[0, 0] * x**2 + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y**2
-    return np.exp(-0.5 * distance / max(width, 1e-3) ** 2)
+    return inverse[0, 0] * x**2 + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y**2
 
 
 def known_correlation(spatial, spectral, covariance, n_channel):
@@ -215,7 +222,8 @@ def positive(correlation):
             break
         correlation = fft.irfftn(np.maximum(power, 2 * FLOOR), fine)[_lags(correlation.shape, fine)]
     correlation[middle] += max(0.0, FLOOR - power.min())
-    return correlation / correlation[middle]
+    # Symmetric to the last digit, which rounding took.
+    return 0.5 * (correlation + np.flip(correlation)) / correlation[middle]
 
 
 def _lags(shape, grid):

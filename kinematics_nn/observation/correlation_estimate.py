@@ -5,6 +5,7 @@ from scipy import fft, ndimage
 
 from kinematics_nn.observation.correlation import (
     FWHM_PER_SIGMA,
+    LEAST_WIDTH,
     SERIES,
     WIDTHS,
     NoiseCorrelation,
@@ -12,6 +13,7 @@ from kinematics_nn.observation.correlation import (
     positive,
     reach_of,
     series_of,
+    squared_distance,
 )
 
 __all__ = ["measure_correlation"]
@@ -31,6 +33,9 @@ CLIP = 4.0
 
 # Mean squared misfit over squared error, below which a model agrees, and an rms misfit that is always let pass.
 LIKELY, SMALL = 2.0, 0.01
+
+# Widths of a Gaussian that are tried, times the beam's.
+TRIED = np.linspace(0, 2.5, 126)
 
 # How near neighbouring channels are taken for a known series: closer than three errors, or this.
 SAME_SERIES = 0.02
@@ -130,23 +135,22 @@ def _spatial(snr, free, covariance):
     # Errors of neighbouring lags are alike, and known better than each of them.
     error = np.sqrt(ndimage.gaussian_filter(error**2, max(1.0, fwhm), mode="nearest"))
 
-    distance = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
-    core = (gaussian(covariance, 1.0, reach) > np.exp(-0.5 * (1.5 * FWHM_PER_SIGMA) ** 2)) | (distance < 1.5)
-
-    def misfit(width):
-        return np.mean((found - gaussian(covariance, width, reach))[core] ** 2)
-
+    away, beams = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]), squared_distance(covariance, reach)
+    core = (beams < (1.5 * FWHM_PER_SIGMA) ** 2) | (away < 1.5)
+    names = [*WIDTHS, *(["scaled"] * len(TRIED))]
+    widths = np.append(list(WIDTHS.values()), TRIED)
+    models = np.exp(-0.5 * beams[core] / np.maximum(widths, LEAST_WIDTH)[:, None] ** 2)
+    misfit = np.mean((models - found[core]) ** 2, axis=1)
     allowed = max(LIKELY * np.mean(error[core] ** 2), SMALL**2)
-    width = float(min(np.linspace(0, 2.5, 126), key=misfit))
-    known = min(WIDTHS, key=lambda name: misfit(WIDTHS[name]))
-    if misfit(WIDTHS[known]) < allowed:
-        return gaussian(covariance, WIDTHS[known], reach_of(covariance)), {"spatial": known, "width": width}
+    width = float(TRIED[np.argmin(misfit[len(WIDTHS) :])])
+    # A known width goes before one that fits a little better.
+    for best in (np.argmin(misfit[: len(WIDTHS)]), np.argmin(misfit)):
+        if misfit[best] < allowed:
+            return gaussian(covariance, widths[best], reach_of(covariance)), {"spatial": names[best], "width": width}
     plain = gaussian(covariance, width, reach)
-    if misfit(width) < allowed:
-        return plain, {"spatial": "scaled", "width": width}
     excess = found - plain
     explained = error**2 / ndimage.gaussian_filter(excess**2, max(1.0, 0.5 * fwhm), mode="nearest")
-    fade = np.exp(-0.5 * (distance / (FADE * max(1.0, fwhm))) ** 2)
+    fade = np.exp(-0.5 * (away / (FADE * max(1.0, fwhm))) ** 2)
     return fade * (plain + np.clip(1 - explained, 0, 1) * excess), {"spatial": "measured", "width": width}
 
 
