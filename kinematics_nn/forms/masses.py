@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import RotationCurve
 
-__all__ = ["HUBBLE_CONSTANT", "MassModel", "find_masses", "scaled"]
+__all__ = ["HUBBLE_CONSTANT", "MassModel", "find_masses"]
 
 HUBBLE_CONSTANT = 70.0  # km/s/Mpc: it sets the critical density that the M200 of haloes is counted from
 
