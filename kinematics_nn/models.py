@@ -189,9 +189,23 @@ def model_class(form):
         "__doc__": "\n".join(lines),
         "_is_dynamic": False,
         "form": form,
-        "fit_deriv": None if form.derivatives is None else staticmethod(_derivatives(form)),
+        "fit_deriv": None if form.derivatives is None else _FitDeriv(_derivatives(form)),
     }
     return type(_FormModel)(name, (_FormModel,), members)
+
+
+class _FitDeriv:
+    """A model's `fit_deriv`; `None` where a parameter is tied, so that a fitter takes differences.
+
+    Astropy's fitters leave the derivatives by tied parameters out, and with them what a free parameter changes by the
+    tie: they would end elsewhere than at the least squares.
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, model, owner):
+        return None if model is not None and any(model.tied.values()) else self.function
 
 
 def _derivatives(form):
