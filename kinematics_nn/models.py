@@ -21,7 +21,7 @@ from astropy import units as u
 from astropy.modeling import Fittable1DModel, Parameter
 
 from .errors import FormError, WrongUnit
-from .forms import dispersion, haloes, mass_models, rotation_curves, surface_brightness
+from .forms import dispersion, haloes, mass_models, rings, rotation_curves, surface_brightness
 
 __all__ = [
     "model_class",
@@ -41,6 +41,7 @@ __all__ = [
     "PlummerRotationCurve",
     "PolyexRotationCurve",
     "PseudoIsothermalRotationCurve",
+    "RingsRotationCurve",
     "SersicBulgeRotationCurve",
     "TanhRotationCurve",
     "DoubleExponentialDisc",
@@ -48,6 +49,7 @@ __all__ = [
     "ExponentialHoleDisc",
     "GaussianDisc",
     "RingDisc",
+    "RingsLightDisc",
     "SersicDisc",
     "TruncatedExponentialDisc",
     "ConstantDispersion",
@@ -176,7 +178,9 @@ def model_class(form):
     members = {known.name: _parameter(known) for known in form.parameters}
     described = [(known.name, known.unit, known.description) for known in form.parameters]
     if form.kind == "surface_brightness":
-        members["amplitude"] = Parameter(default=1.0, description="brightness where the shape is 1")
+        members["amplitude"] = Parameter(
+            default=1.0, fixed=form.own_scale, description="brightness where the shape is 1"
+        )
         described.append(("amplitude", "", "brightness where the shape is 1; no part of a disc, whose flux is its own"))
     lines = [(form.__doc__ or form.name).strip(), "", "Parameters", "----------"]
     for parameter, unit, description in described:
@@ -310,6 +314,7 @@ NFWRotationCurve = model_class(haloes.NFW)
 PlummerRotationCurve = model_class(mass_models.Plummer)
 PolyexRotationCurve = model_class(rotation_curves.Polyex)
 PseudoIsothermalRotationCurve = model_class(haloes.PseudoIsothermal)
+RingsRotationCurve = model_class(rings.Rings)
 SersicBulgeRotationCurve = model_class(mass_models.SersicBulge)
 TanhRotationCurve = model_class(rotation_curves.Tanh)
 DoubleExponentialDisc = model_class(surface_brightness.DoubleExponential)
@@ -317,6 +322,7 @@ ExponentialDisc = model_class(surface_brightness.Exponential)
 ExponentialHoleDisc = model_class(surface_brightness.ExponentialHole)
 GaussianDisc = model_class(surface_brightness.Gaussian)
 RingDisc = model_class(surface_brightness.Ring)
+RingsLightDisc = model_class(rings.RingsLight)
 SersicDisc = model_class(surface_brightness.Sersic)
 TruncatedExponentialDisc = model_class(surface_brightness.TruncatedExponential)
 ConstantDispersion = model_class(dispersion.Constant)

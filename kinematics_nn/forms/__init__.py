@@ -12,6 +12,7 @@ from .hookspecs import hookimpl
 from .mass_models import FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge
 from .priors import LogUniform, Normal, Prior, Uniform
 from .registry import get_form, list_forms, register
+from .rings import Rings, RingsLight
 from .rotation_curves import Arctan, Brandt, Courteau, Flat, Linear, Polyex, Tanh
 from .surface_brightness import (
     DoubleExponential,
@@ -61,6 +62,8 @@ __all__ = [
     "PseudoIsothermal",
     "QuadratureSum",
     "Ring",
+    "Rings",
+    "RingsLight",
     "Sersic",
     "SersicBulge",
     "Tabulated",

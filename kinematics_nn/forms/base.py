@@ -255,9 +255,15 @@ class SurfaceBrightness(Form):
     """A surface brightness: `evaluate` returns its face-on shape, whose size is arbitrary (`flux` sets it).
 
     `total` and `half_light_radius` are integrated numerically unless a form overrides them with closed forms.
+
+    Attributes
+    ----------
+    own_scale : bool
+        Whether the parameters set the size of the shape, too: the amplitude of the astropy model is then held at 1.
     """
 
     kind = "surface_brightness"
+    own_scale = False
 
     @classmethod
     def radial_scale(cls, *parameters, **by_name):

@@ -3,7 +3,7 @@
 The network draws rotation curves and light profiles without form. Given a form, the posterior of its parameters is that
 of the draws restricted to the curves the form can make. For a Gaussian posterior this is exact: each draw is fitted
 with the inverse covariance of all draws as weights, and whatever else was drawn moves by its regression on what the fit
-leaves over.
+leaves over. What a form says of its parameters together (`prior_residuals`: the smoothness of rings) is fitted beside.
 """
 
 from dataclasses import replace
@@ -64,8 +64,7 @@ def project(targets, frame, forms, beam):
     # The projected speed is what the cube knows: it stays while the inclination moves.
     turned = sine / torch.sin(moved.inclination).clamp(min=1e-3)
     for parameter in forms.rotation_curve.parameters:
-        if parameter.powers[0] == 1:
-            curve[parameter.name] = curve[parameter.name] * turned
+        curve[parameter.name] = curve[parameter.name] * turned ** float(parameter.powers[0])
     r50 = forms.surface_brightness.half_light_radius(*light.values())
     thickness = moved.thickness / moved.r50 * r50
     return replace(moved, r50=r50, thickness=thickness), curve, light
@@ -102,6 +101,8 @@ class _Shape:
                 high.append(np.log(hi) if log[-1] else hi)
         self.low, self.high = (torch.tensor(a, dtype=torch.float64) for a in (low, high))
         self.log = torch.tensor(log)
+        with_residuals = [form for form in self.slots if form.prior_residuals]
+        self.residuals = sum(len(form.prior_residuals(*form.defaults().values())) for form in with_residuals)
         self.extent, self.width = frame.extent, frame.width
 
     def values(self, free):
@@ -118,62 +119,107 @@ class _Shape:
 
     def curves(self, free, r50):
         """Logarithms of r50, light and speed (draw, 1 + 2 len(MULTIPLES)) at multiples of the given ``r50`` (draw,)."""
-        light_form, curve_form = self.slots
-        columns = [c[:, None] for c in self.values(free).unbind(-1)]
-        n = len(light_form.parameters)
+        return self.model(free, r50)[:, : 1 + 2 * len(MULTIPLES)]
+
+    def model(self, free, r50):
+        """The curves, and after them the forms' own residuals, such as a curve's roughness: (draw, n)."""
+        return self._join(self._light(free, r50), self._speed(free, r50))
+
+    def jacobian(self, free, r50):
+        """Derivatives (draw, n, parameter) of `model`, each form's outputs by its own parameters alone."""
+        step, n = 1e-4, len(self.slots[0].parameters)
+        units = step * torch.eye(free.shape[1], dtype=free.dtype)
+        by_own = []
+        for function, own in ((self._light, units[:n]), (self._speed, units[n:])):
+            at = function(free, r50)
+            by_own.append(torch.stack([(function(free + unit, r50) - at) / step for unit in own], -1))
+        light, speed = by_own
+        none = [side.new_zeros(*side.shape[:2], other.shape[2]) for side, other in ((light, speed), (speed, light))]
+        return self._join(torch.cat([light, none[0]], -1), torch.cat([none[1], speed], -1))
+
+    def _light(self, free, r50):
+        """Logarithms of r50 and of the light, then the form's residuals: (draw, n)."""
+        form, n = self.slots[0], len(self.slots[0].parameters)
+        columns = [c[:, None] for c in self.values(free)[:, :n].unbind(-1)]
         radii = r50[:, None] * torch.tensor(MULTIPLES, dtype=r50.dtype)
-        light = light_form.evaluate(radii, *columns[:n]) / light_form.total(*columns[:n])
+        light = form.evaluate(radii, *columns) / form.total(*columns)
         light = torch.log((2 * np.pi * r50[:, None] ** 2 * light).clamp(min=0) + LIGHT_FLOOR)
-        speed = curve_form.evaluate(radii, *columns[n:])
-        size = light_form.half_light_radius(*columns[:n])
-        return torch.cat(
-            [torch.log(size / self.extent), light, torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)], 1
-        )
+        size = form.half_light_radius(*columns)
+        return torch.cat([torch.log(size / self.extent), light, *_residuals(form, columns)], 1)
+
+    def _speed(self, free, r50):
+        """Logarithms of the speed, then the form's residuals: (draw, n)."""
+        form, n = self.slots[1], len(self.slots[0].parameters)
+        columns = [c[:, None] for c in self.values(free)[:, n:].unbind(-1)]
+        speed = form.evaluate(r50[:, None] * torch.tensor(MULTIPLES, dtype=r50.dtype), *columns)
+        speed = torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)
+        return torch.cat([speed, *_residuals(form, columns)], 1)
+
+    @staticmethod
+    def _join(light, speed):
+        """Outputs of the two forms in one: the curves first, then the residuals."""
+        n = len(MULTIPLES)
+        return torch.cat([light[:, : n + 1], speed[:, :n], light[:, n + 1 :], speed[:, n:]], 1)
 
     def fit(self, wanted, r50, weights):
         """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the best of the median's starts."""
         n = len(self.low)
         generator = torch.Generator().manual_seed(0)
+        # The residuals are fitted as data are: each draw's to a draw of their own prior.
+        prior = torch.randn(len(wanted), self.residuals, dtype=torch.float64, generator=generator)
+        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        middle = torch.cat([wanted.median(0).values, prior.new_zeros(self.residuals)])
+        wanted = torch.cat([wanted, prior], 1)
         starts = torch.logit(torch.rand(512, n, dtype=torch.float64, generator=generator).clamp(0.02, 0.98))
-        middle = wanted.median(0).values.expand(len(starts), -1)
+        starts[0] = 0  # of many parameters none is near by chance: one start is the middle, every speed the galaxy's
+        middle = middle.expand(len(starts), -1)
         middle_r50 = r50.median().expand(len(starts))
-        chosen = _chi2(middle - self.curves(starts, middle_r50), weights).topk(16, largest=False).indices
+        chosen = _chi2(middle - self.model(starts, middle_r50), weights).topk(16, largest=False).indices
         polished, chi2 = self._descend(starts[chosen], middle[:16], middle_r50[:16], weights, 2 * _ITERATIONS)
         free = polished[chi2.argmin()].expand(len(wanted), -1)
         # What the curves do not fix keeps its prior: each draw is pulled to a draw of the prior, not all to one point.
         own = torch.rand(len(wanted), n, dtype=torch.float64, generator=generator).clamp(1e-3, 1 - 1e-3)
         return self._descend(free, wanted, r50, weights, _ITERATIONS, torch.logit(own))[0]
 
-    def _descend(self, free, wanted, r50, weights, iterations, anchor=0.0):
+    def _descend(self, start, wanted, r50, weights, iterations, anchor=None):
         """Levenberg-Marquardt, each draw damped on its own, with a pull to ``anchor`` that holds what nothing fixes."""
-        n = free.shape[1]
-        damping = torch.full((len(free), 1), 1e-2, dtype=free.dtype)
-        rest = wanted - self.curves(free, r50)
-        chi2 = _chi2(rest, weights) + _pull(free - anchor)
-        for _ in range(iterations):
-            step = 1e-4
-            columns = [
-                (self.curves(free + step * unit, r50) - (wanted - rest)) / step
-                for unit in torch.eye(n, dtype=free.dtype)
-            ]
-            jacobian = torch.stack(columns, -1)
-            weighted = weights @ jacobian
-            normal = jacobian.transpose(1, 2) @ weighted
-            right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * (free - anchor)
-            diagonal = torch.diagonal(normal, dim1=1, dim2=2) * damping + _PULL + 1e-9
-            move = torch.linalg.solve(normal + torch.diag_embed(diagonal), right).clamp(-2, 2)
-            trial = (free + move).clamp(-8, 8)
-            trial_rest = wanted - self.curves(trial, r50)
-            trial_chi2 = _chi2(trial_rest, weights) + _pull(trial - anchor)
-            better = trial_chi2 < chi2
-            free = torch.where(better[:, None], trial, free)
-            rest = torch.where(better[:, None], trial_rest, rest)
-            chi2 = torch.where(better, trial_chi2, chi2)
-            damping = torch.where(better[:, None], 0.3 * damping, 5 * damping).clamp(1e-6, 1e4)
-        return free, chi2
+        found = start.clone()
+        anchor = torch.zeros_like(start) if anchor is None else anchor
+        found_chi2 = start.new_empty(len(start))
+        for some in torch.arange(len(start)).split(_DRAWS):
+            free, target, own_r50, pull = found[some], wanted[some], r50[some], anchor[some]
+            damping = torch.full((len(free), 1), 1e-2, dtype=free.dtype)
+            rest = target - self.model(free, own_r50)
+            chi2 = _chi2(rest, weights) + _pull(free - pull)
+            for _ in range(iterations):
+                jacobian = self.jacobian(free, own_r50)
+                weighted = weights @ jacobian
+                normal = jacobian.transpose(1, 2) @ weighted
+                right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * (free - pull)
+                diagonal = torch.diagonal(normal, dim1=1, dim2=2) * damping + _PULL + 1e-9
+                move = torch.linalg.solve(normal + torch.diag_embed(diagonal), right).clamp(-2, 2)
+                trial = (free + move).clamp(-8, 8)
+                trial_rest = target - self.model(trial, own_r50)
+                trial_chi2 = _chi2(trial_rest, weights) + _pull(trial - pull)
+                gain = chi2 - trial_chi2
+                better = gain > 0
+                free = torch.where(better[:, None], trial, free)
+                rest = torch.where(better[:, None], trial_rest, rest)
+                chi2 = torch.where(better, trial_chi2, chi2)
+                damping = torch.where(better[:, None], 0.3 * damping, 5 * damping).clamp(1e-6, 1e4)
+                if (gain.abs() < _SETTLED).all():
+                    break
+            found[some], found_chi2[some] = free, chi2
+        return found, found_chi2
 
 
+_DRAWS = 1000  # fitted at a time: few enough for the processor's cache, and one that is slow holds up few others
+_SETTLED = 1e-3  # of chi squared: a move of a thirtieth of a standard deviation
 _PULL = 3 / np.pi**2  # precision of a logistic variate, which a draw of the prior is in unbounded terms
+
+
+def _residuals(form, columns):
+    return form.prior_residuals(*columns) if form.prior_residuals else []
 
 
 def _pull(free):

@@ -70,8 +70,7 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
     scale = axis_scale(disc.vsys, observation.header["convention"])
     dispersion = disc.dispersion / scale
     for parameter in forms.rotation_curve.parameters:
-        if parameter.powers[0] == 1:
-            curve[parameter.name] = curve[parameter.name] / scale
+        curve[parameter.name] = curve[parameter.name] / scale ** float(parameter.powers[0])
     shape = _dispersion_parameters(forms.velocity_dispersion, dispersion, disc.r50)
     values = {"rotation_curve": curve, "surface_brightness": light, "velocity_dispersion": shape}
     named = {

@@ -39,6 +39,10 @@ def make_forms(curve="arctan", light="exponential"):
 
 def typical(form, rng):
     """Parameters from the middle half of a form's priors, with the size and the speed of this galaxy."""
+    if form.name == "rings":  # of which a prior holds that they are smooth
+        radii = np.array(form.radii)
+        curve, light = 150 * np.tanh(radii / 2), np.exp(-1.678 * radii / R50)
+        return list(curve if form.kind == "rotation_curve" else light)
     scales = {"r_scale": R50 / 1.678, "beam": 3.0, "field": 40.0}
     return [float(p.prior.resolve(scales).ppf(rng.uniform(0.25, 0.75))) for p in form.parameters]
 
