@@ -120,7 +120,9 @@ def _regularised(a, x):
 
 
 def _by_shape(a, x):
-    return slope_by_shape(_regularised, a.double(), x.double()).to(a.dtype)
+    coarse = a.dtype != torch.float64
+    regularised = torch.special.gammainc if coarse else _regularised
+    return slope_by_shape(regularised, a.double(), x.double(), coarse).to(a.dtype)
 
 
 class _GammaInc(_Elementwise):

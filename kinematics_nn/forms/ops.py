@@ -105,14 +105,17 @@ def gammainc(a, x):
     return _weak(special.gammainc(a, x).astype(np.result_type(a, x, 0.0), copy=False), a, x)
 
 
-def slope_by_shape(regularised, a, x):
-    """dP/da by a five-point difference: no one series serves all a and x, and torch and scipy have none.
+def slope_by_shape(regularised, a, x, coarse=False):
+    """dP/da by differences: no one series serves all a and x, and torch and scipy have none.
 
-    `regularised` is the library's own P, and all is in float64: the error is about 1e-11, absolute.
+    `regularised` is the library's own P, and all is in float64. Of five points, the absolute error is about 1e-11; the
+    three of a `coarse` one, twice as fast, leave 1e-7 sqrt(a), which float32 does not tell from 0.
     """
     h = 1e-3 * a
-    near, far = (regularised(a + k * h, x) - regularised(a - k * h, x) for k in (1, 2))
-    return (8 * near - far) / (12 * h)
+    near = regularised(a + h, x) - regularised(a - h, x)
+    if coarse:
+        return near / (2 * h)
+    return (8 * near - (regularised(a + 2 * h, x) - regularised(a - 2 * h, x))) / (12 * h)
 
 
 def gammainc_derivatives(a, x):

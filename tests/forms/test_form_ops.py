@@ -74,3 +74,50 @@ def test_mixed_arguments():
     assert ops.minimum(2.0, x).tolist() == [1, 2]
     np.testing.assert_allclose(ops.logaddexp(x, 0.0).numpy(), np.logaddexp(x.numpy(), 0), rtol=1e-6)  # float32
     assert ops.polynomial(2.0, [1.0, 2.0, 3.0]) == 17
+
+
+def test_gammainc_above_twenty_is_scipys():
+    a = torch.linspace(20.01, 60, 90, dtype=torch.float64)[:, None]
+    x = a * torch.linspace(0.5, 1.6, 80, dtype=torch.float64)
+    # the recurrence loses two digits where P is 0.01; torch 2.13's own is wrong by 2e-9
+    np.testing.assert_allclose(ops.gammainc(a, x).numpy(), special.gammainc(a.numpy(), x.numpy()), rtol=1e-11)
+
+
+def test_gammainc_by_shape_in_float32_is_that_of_float64():
+    slopes = []
+    for dtype in (torch.float64, torch.float32):
+        a = torch.tensor([[0.8], [3.0], [17.0], [40.0]], dtype=dtype, requires_grad=True)
+        x = a.detach() * torch.linspace(0.2, 2.0, 40, dtype=dtype)
+        gradient = torch.autograd.functional.jacobian(lambda a, x=x: ops.gammainc(a, x).sum(0), a)[..., 0]
+        slopes.append(gradient.double().numpy())
+    assert np.abs(slopes[1] - slopes[0]).max() < 1e-5 * np.abs(slopes[0]).max()  # a few units of float32
+
+
+def test_gammainc_derivatives_of_numpy_are_torchs():
+    a = torch.tensor([[0.8], [3.0], [17.0], [40.0]], dtype=torch.float64, requires_grad=True)
+    x = (a * torch.linspace(0.2, 2.0, 40, dtype=torch.float64)).detach().requires_grad_()
+    by_a, by_x = ops.gammainc_derivatives(a.detach().numpy(), x.detach().numpy())
+    wanted = torch.autograd.grad(ops.gammainc(a, x).sum(), [a, x])
+    np.testing.assert_allclose(by_a.sum(1, keepdims=True), wanted[0].numpy(), atol=1e-8)  # 40 differences of 1e-11
+    np.testing.assert_allclose(by_x, wanted[1].numpy(), rtol=1e-10)
+
+
+def test_piecewise_takes_each_formula_on_its_side():
+    x = np.array([-1.0, 0.5, 2.0, 3.0])
+
+    def root(x):
+        return ops.sqrt(x)
+
+    wanted = [2.0, 0.5 + 3, np.sqrt(2), np.sqrt(3)]
+    np.testing.assert_allclose(ops.piecewise(x, 1.0, lambda x: x + 3, root), wanted, rtol=1e-15)
+    tensor = torch.tensor(x, requires_grad=True)
+    found = ops.piecewise(tensor, 1.0, lambda x: x + 3, root)
+    np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-15)
+    found.sum().backward()
+    np.testing.assert_allclose(tensor.grad.numpy(), [1, 1, 0.5 / np.sqrt(2), 0.5 / np.sqrt(3)], rtol=1e-15)
+    assert ops.piecewise(4.0, 1.0, lambda x: x + 3, root) == 2.0
+    # float64 has its own edge, float32 the wider one
+    for dtype, formula in ((np.float64, np.sqrt(0.5)), (np.float32, 3.5)):
+        assert ops.piecewise(np.array([0.5], dtype), 1.0, lambda x: x + 3, root, edge64=0.1)[0] == pytest.approx(
+            formula
+        )
