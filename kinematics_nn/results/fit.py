@@ -10,6 +10,7 @@ from kinematics_nn.errors import KinematicsError
 
 from . import tables
 from .files import write_table
+from .rings import ring_table
 
 __all__ = ["KinematicFit", "nearest_median"]
 
@@ -162,6 +163,15 @@ class KinematicFit:
         return np.broadcast_to(speed, (index.size, radius.size)) * (u.km / u.s)
 
     @cached_property
+    def rings(self):
+        """One row a ring, as tilted-ring programs write: speed, dispersion and brightness at one radius per beam.
+
+        A `~astropy.table.QTable`; see `~kinematics_nn.results.ring_table`.
+        """
+        self._check()
+        return ring_table(self)
+
+    @cached_property
     def model_cube(self):
         """The best disc as a `~spectral_cube.SpectralCube`: shape, WCS, beam and unit of the input."""
         from .cubes import model_cube
@@ -237,7 +247,7 @@ class KinematicFit:
 
     def __getstate__(self):
         # A used SpectralCube does not pickle, and what is derived is cheap to derive again.
-        derived = {"samples", "summary", "model_cube", "residual_cube"}
+        derived = {"samples", "summary", "rings", "model_cube", "residual_cube"}
         return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
 
     def _columns(self):

@@ -204,12 +204,13 @@ def statistics(values):
 
     Parameters
     ----------
-    values : (n,) array or `~astropy.units.Quantity`
-        Samples; angles are to be `unwrap`-ped before.
+    values : (n, ...) array or `~astropy.units.Quantity`
+        Samples along the first axis; angles are to be `unwrap`-ped before.
     """
-    mean = values.mean()
-    p16, p50, p84 = np.percentile(values, [16, 50, 84])
-    return dict(zip(STATISTICS, (mean, values.std(), np.abs(values - mean).mean(), p16, p50, p84), strict=True))
+    mean = values.mean(axis=0)
+    p16, p50, p84 = np.percentile(values, [16, 50, 84], axis=0)
+    meandev = np.abs(values - mean).mean(axis=0)
+    return dict(zip(STATISTICS, (mean, values.std(axis=0), meandev, p16, p50, p84), strict=True))
 
 
 def summary_row(columns, samples, facts, meta):
