@@ -5,6 +5,7 @@ from astropy import units as u
 from astropy.modeling.fitting import Covariance, StandardDeviations
 
 from .errors import FormError, KinematicsError, WrongUnit
+from .models import model_class, model_with_units
 from .velocity_field import DiscVelocityField, curve_names
 
 __all__ = ["NetworkFitter"]
@@ -63,7 +64,8 @@ class NetworkFitter:
             A rotation curve of `kinematics_nn.models` or a `~kinematics_nn.DiscVelocityField`. A parameter that is
             ``fixed`` is held at its value, and ``bounds`` that are not the form's own become a prior that is 0
             outside. Parameters without units are in arcsec, km/s and degrees. The centre of a velocity field is
-            fitted as an offset from ``fit_info["fit"].observation.header["reference"]``, in (ra, dec).
+            fitted as an offset from ``fit_info["fit"].observation.header["reference"]``, in (ra, dec). In the place of
+            rings that are not given radii, the model of those of the observation is returned.
         cube : `~spectral_cube.SpectralCube`, str or path
             The cube.
         **options
@@ -88,6 +90,9 @@ class NetworkFitter:
         options["fixed"] = _fixed(model, parts) | dict(options.get("fixed") or {})
         options["priors"] = _bounds(model, parts) | dict(options.get("priors") or {})
         result = fit(cube, rotation_curve=model.form, **options)
+        if result.forms.rotation_curve is not model.form:
+            model = _of_form(result.forms.rotation_curve, model)
+            parts = _parts(model, options)
         free = [name for name in model.param_names if not model.fixed[name]]
         for name in free:
             column, _, scale = parts[name]
@@ -133,6 +138,19 @@ def _with_all_units(model):
         if parameter.unit is None and parameter.name in units:
             setattr(model, parameter.name, parameter.value * units[parameter.name])
     return model
+
+
+def _of_form(form, model):
+    """The model of a form that was made for the observation, as rings are: in the place of the one that was given."""
+    bare = all(getattr(model, name).unit is None for name in model.param_names)
+    curve = model_class(form)() if bare else model_with_units(form, **form.defaults())
+    if isinstance(model, DiscVelocityField):
+        disc = {name: getattr(model, name) for name in _DISC_UNITS}
+        values = {name: p.value if p.unit is None else p.quantity for name, p in disc.items()}
+        constraints = {what: {name: getattr(p, what) for name, p in disc.items()} for what in ("fixed", "bounds")}
+        curve = DiscVelocityField(**values, **constraints, rotation_curve=curve)
+    curve.name, curve.meta = model.name, model.meta
+    return curve
 
 
 def _parts(model, options):

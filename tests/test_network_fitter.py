@@ -10,7 +10,7 @@ from astropy.modeling.fitting import Covariance, StandardDeviations
 
 from kinematics_nn import DiscVelocityField, NetworkFitter, fit, simulate
 from kinematics_nn.errors import FormError, KinematicsError, WrongUnit
-from kinematics_nn.models import ArctanRotationCurve, ExponentialDisc, TanhRotationCurve
+from kinematics_nn.models import ArctanRotationCurve, ExponentialDisc, RingsRotationCurve, TanhRotationCurve
 
 KM_S = u.km / u.s
 DISTANCE = 20 * u.Mpc
@@ -150,6 +150,22 @@ def test_what_is_held_reaches_the_fit_in_its_units_and_has_no_error(reference, m
     assert fitted.vmax == 2e5 * u.m / u.s
     assert fitted.stds.param_names == ["pa", "east", "north", "vsys", "r_turn"]
     assert fitted.stds["r_turn"] == pytest.approx(KPC * np.std(reference.samples["r_turn"].value), rel=2e-3)
+
+
+@pytest.mark.parametrize("field", [False, True], ids=["curve", "field"])
+def test_rings_are_those_of_the_observation(cube, field):
+    first = RingsRotationCurve(v_1=100 * KM_S, name="mine")
+    model = DiscVelocityField(rotation_curve=first, pa=0 * u.rad, name="mine") if field else first
+    fitter = NetworkFitter()
+    fitted = fitter(model, cube, **OPTIONS)
+    curve = fitted.rotation_curve if field else fitted
+    assert curve.form is not first.form
+    np.testing.assert_array_equal(curve.parameters, fitter.fit_info["fit"].rotation_curve.parameters)
+    assert fitted.name == "mine"
+    assert fitted.stds.param_names == list(fitted.param_names)
+    assert curve(20 * u.arcsec).to_value(KM_S) == pytest.approx(190, rel=0.1)  # 187 km/s of the arctan
+    if field:
+        assert fitted.pa.unit == u.rad
 
 
 def test_options_reach_the_fit(cube):
