@@ -21,7 +21,7 @@ from astropy import units as u
 from astropy.modeling import Fittable1DModel, Parameter
 
 from .errors import FormError, WrongUnit
-from .forms import dispersion, haloes, mass_models, rings, rotation_curves, surface_brightness
+from .forms import dispersion, haloes, mass_models, moment0, rings, rotation_curves, surface_brightness
 
 __all__ = [
     "model_class",
@@ -48,6 +48,7 @@ __all__ = [
     "ExponentialDisc",
     "ExponentialHoleDisc",
     "GaussianDisc",
+    "Moment0Disc",
     "RingDisc",
     "RingsLightDisc",
     "SersicDisc",
@@ -321,6 +322,7 @@ DoubleExponentialDisc = model_class(surface_brightness.DoubleExponential)
 ExponentialDisc = model_class(surface_brightness.Exponential)
 ExponentialHoleDisc = model_class(surface_brightness.ExponentialHole)
 GaussianDisc = model_class(surface_brightness.Gaussian)
+Moment0Disc = model_class(moment0.Moment0)
 RingDisc = model_class(surface_brightness.Ring)
 RingsLightDisc = model_class(rings.RingsLight)
 SersicDisc = model_class(surface_brightness.Sersic)

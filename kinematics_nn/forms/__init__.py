@@ -10,6 +10,7 @@ from .dispersion import Constant, ExponentialDispersion, LinearDispersion
 from .haloes import NFW, Burkert, Einasto, PseudoIsothermal
 from .hookspecs import hookimpl
 from .mass_models import FreemanDisc, HernquistBulge, Kepler, Plummer, SersicBulge
+from .moment0 import Moment0
 from .priors import LogUniform, Normal, Prior, Uniform
 from .registry import get_form, list_forms, register
 from .rings import Rings, RingsLight
@@ -56,6 +57,7 @@ __all__ = [
     "Kepler",
     "Linear",
     "LinearDispersion",
+    "Moment0",
     "NFW",
     "Plummer",
     "Polyex",

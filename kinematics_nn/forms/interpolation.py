@@ -29,6 +29,17 @@ class MonotoneCubic:
 
     def __call__(self, x):
         """The curve at each element of an array or tensor, whose dtype and device are kept."""
+        offset, (cubic, square, slope, value) = self._pieces(x)
+        return value + offset * (slope + offset * (square + offset * cubic))
+
+    def slope(self, x):
+        """The curve's slope at each element; 0 beyond the points."""
+        offset, (cubic, square, slope, _) = self._pieces(x)
+        inside = (x >= float(self.nodes[0])) & (x <= float(self.nodes[-1]))
+        return ops.where(inside, slope + offset * (2 * square + 3 * offset * cubic), 0 * offset)
+
+    def _pieces(self, x):
+        """How far each element is into its piece, and the piece's coefficients."""
         if ops.is_tensor(x):
             torch = sys.modules["torch"]
             nodes, coefficients = (x.new_tensor(array) for array in (self.nodes, self.coefficients))
@@ -40,6 +51,4 @@ class MonotoneCubic:
             nodes, coefficients = self.nodes.astype(dtype), self.coefficients.astype(dtype)
             held = np.clip(x, nodes[0], nodes[-1])
             piece = np.clip(np.searchsorted(nodes, held, side="right") - 1, 0, len(nodes) - 2)
-        offset = held - nodes[piece]
-        cubic, square, slope, value = (row[piece] for row in coefficients)
-        return value + offset * (slope + offset * (square + offset * cubic))
+        return held - nodes[piece], coefficients[:, piece]

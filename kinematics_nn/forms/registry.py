@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pluggy
 
 from ..errors import FormError, KinematicsWarning
-from . import dispersion, hookspecs, rings, rotation_curves, surface_brightness
+from . import dispersion, hookspecs, moment0, rings, rotation_curves, surface_brightness
 from .base import KINDS, Form
 from .composite import sum_of_forms
 from .contract import check_declaration, check_numpy, check_torch
@@ -170,7 +170,7 @@ def _registry():
     """The session's registry, filled when it is first asked for, so that an import runs no plug-in."""
     registry = FormRegistry()
     own = f"kinematics_nn {version('kinematics_nn')}"
-    for module in (rotation_curves, surface_brightness, dispersion, rings):
+    for module in (rotation_curves, surface_brightness, dispersion, rings, moment0):
         registry.add_plugin(module, own)
     registry.load_entry_points()
     return registry

@@ -162,7 +162,7 @@ def test_the_packages_own_forms_warn_of_nothing():
     registry = FormRegistry()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for module in (forms.rotation_curves, forms.surface_brightness, forms.dispersion, forms.rings):
+        for module in (forms.rotation_curves, forms.surface_brightness, forms.dispersion, forms.rings, forms.moment0):
             registry.add_plugin(module, "kinematics_nn")
     own = [known for known in forms.list_forms() if known.provider.startswith("kinematics_nn ")]
     assert len(registry.list()) == len(own)

@@ -50,7 +50,9 @@ def light_within(form, parameters, radius):
 
 
 def test_every_form_is_among_the_cases():
-    assert {known.form for known in list_forms() if known.kind == "surface_brightness"} == {form for form, _ in CASES}
+    elsewhere = {"moment0", "rings"}  # profiles made of pieces: test_moment0_light.py, test_rings.py
+    forms = {k.form for k in list_forms() if k.kind == "surface_brightness" and k.name not in elsewhere}
+    assert forms == {form for form, _ in CASES}
 
 
 @pytest.mark.parametrize(("form", "parameters"), [*CASES, (Exponential, {"r_scale": 8.0})])
