@@ -29,32 +29,29 @@ def sky_to_axes(xi, eta, pa):
     return xi * sin + eta * cos, xi * cos - eta * sin
 
 
-def line_of_sight(w, inclination, thickness, extent, depth):
-    r"""Points along the line of sight at which a thick disc is summed.
+def line_of_sight(inclination, thickness, extent):
+    r"""Where along the line of sight a thick disc is summed.
 
     With s along the line of sight, a point of the sky at minor-axis offset w lies in the disc's own frame at
     :math:`y = w \cos i + s \sin i`, :math:`z = w \sin i - s \cos i`. This is regular from face-on to edge-on, where
     the thin disc's :math:`w / \cos i` is not. Along s the light falls off from the plane (z = 0) at the rate
     :math:`\cos i / h` and from the major axis (y = 0) at :math:`\sin i / L`. The steeper of the two says where the
-    light is, with a kink there that the quadrature must sit on, and how far it reaches; ``depth`` counts in that reach.
+    light is, with a kink there that the quadrature must sit on, and how far it reaches; depths t count in that reach.
+    Both coordinates are linear in w and t.
 
     Parameters
     ----------
-    w : Tensor
-        Minor-axis offset [arcsec].
     inclination : Tensor
         [rad].
     thickness, extent : Tensor
         Vertical scale height and radial scale of the light [arcsec], both positive.
-    depth : Tensor
-        Position along the line of sight in units of the product's width.
 
     Returns
     -------
-    y, z : Tensor
-        Position in the disc's plane at right angles to the major axis, and height above it [arcsec].
+    y_w, y_t, z_w, z_t : Tensor
+        y = y_w w + y_t t, in the disc's plane at right angles to the major axis, and z = z_w w + z_t t above it.
     width : Tensor
-        Length along the line of sight of one unit of ``depth`` [arcsec].
+        Length along the line of sight of one unit of t [arcsec].
     """
     sin, cos = torch.sin(inclination), torch.cos(inclination)
     vertical, radial = (cos / thickness) ** 2, (sin / extent) ** 2
@@ -64,36 +61,32 @@ def line_of_sight(w, inclination, thickness, extent, depth):
     total = vertical**4 + radial**4
     width = steeper.rsqrt() * total ** (-1 / 8)
     # vertical^4 tan i - radial^4 cot i over their sum, without the poles of tan and cot.
-    centre = w * sin * cos * (vertical**3 / thickness**2 - radial**3 / extent**2) / (steeper * total)
-    s = centre + width * depth
-    return w * cos + s * sin, w * sin - s * cos, width
+    centre = sin * cos * (vertical**3 / thickness**2 - radial**3 / extent**2) / (steeper * total)
+    return cos + centre * sin, width * sin, sin - centre * cos, -width * cos, width
 
 
-def vertical_law(z, thickness, step, depth):
-    r"""Density above the plane, :math:`e^{-|z|/h} / 2h` averaged over ``step`` in z, over :math:`e^{-|t|} / 2`.
+def vertical_law(height, step, depth):
+    r"""Density above the plane, :math:`e^{-|z|/h}` averaged over ``step`` in z, over :math:`e^{-|t|}`.
 
     Averaged over the distance between sample points it sums to one however thin the disc is; divided by the law that
-    the depths t are spread by, it weighs them [1/arcsec].
+    the depths t are spread by (``depth`` is :math:`|t|`), it weighs them. ``height`` is :math:`|z|/h`; so is ``step``
+    in scale heights, 2 at most.
     """
-    x = 0.5 * step / thickness
-    outside = torch.exp(depth.abs() - z.abs() / thickness) * torch.sinh(x) / x
-    # 1 - exp(-x) cosh(z / h), without the loss of digits where x is small.
-    q = 0.5 * torch.minimum(z.abs(), 0.5 * step) / thickness
-    inside = torch.exp(depth.abs()) * (-torch.expm1(-x) - 2 * torch.exp(-x) * torch.sinh(q) ** 2) / x
-    return torch.where(z.abs() > 0.5 * step, outside, inside) / thickness
+    x = 0.5 * step + 1e-4
+    inside = torch.minimum(height, x)
+    # 1 - exp(-x) cosh(inside), where cosh by its series loses no digits (2e-5 at 1, the largest).
+    q = inside * inside
+    cosh = q * (1 / 2 + q * (1 / 24 + q * (1 / 720)))
+    return torch.exp(depth - height + inside) * torch.addcmul(-torch.expm1(-x) / x, -torch.exp(-x) / x, cosh)
 
 
-def line_of_sight_speed(u, y, v_rot, inclination, v_rad=None):
-    r"""Rest-frame speed along the line of sight, :math:`(v_{rot} \cos\theta + v_{rad} \sin\theta) \sin i` [km/s].
+def line_of_sight_speed(cosine, v_rot, v_rad=None, sine=None):
+    r"""Rest-frame speed along the line of sight over :math:`\sin i`, :math:`v_{rot} \cos\theta + v_{rad} \sin\theta`.
 
-    ``u`` and ``y`` are the coordinates in the disc's plane [arcsec]. At the centre the azimuth has no meaning and the
-    speed is 0. The square root is kept off zero, so that its gradient stays finite there.
+    ``cosine`` and ``sine`` are those of the azimuth in the disc's plane, 0 at the centre, where it has no meaning.
     """
-    radius = torch.sqrt(u**2 + y**2 + 1e-12)
-    speed = v_rot * u / radius
-    if v_rad is not None:
-        speed = speed + v_rad * y / radius
-    return speed * torch.sin(inclination)
+    speed = v_rot * cosine
+    return speed if v_rad is None else speed + v_rad * sine
 
 
 def axis_scale(vsys, convention):

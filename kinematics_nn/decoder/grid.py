@@ -60,8 +60,8 @@ class Grid:
 
     def padding(self):
         """Pixels beyond the field from which the beam still brings light in (3 sigma of the major axis)."""
-        pixel = torch.linalg.det(self.pixel_matrix.double()).abs().sqrt()
-        return max(1, math.ceil(1.3 * float(self.beam[0] / pixel)))
+        side = torch.linalg.norm(self.pixel_matrix, dim=0).min()
+        return max(1, math.ceil(1.3 * float(self.beam[0] / side)))
 
     def padded_offsets(self, pad):
         """Offsets (y + 2 pad, x + 2 pad) of the field and the pixels around it [arcsec]."""

@@ -1,6 +1,5 @@
 """Rendering a fitted disc on the voxels of an observation, or of the whole cube that it was cut from."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 
 from .disc import DiscDecoder
 from .grid import Grid
-from .quadrature import Quadrature
 
 __all__ = ["render", "render_on"]
 
@@ -43,13 +41,6 @@ def render(observation, forms, parameters, full=True, quadrature=None):
 def render_on(grid, forms, parameters, quadrature=None, **options):
     """Brightness (channel, y, x) on a `Grid`; ``options`` go to `DiscDecoder`."""
     vector = torch.tensor([[parameters[name] for name in forms.parameter_names]], dtype=grid.xi.dtype)
-    if quadrature is None:
-        light = [parameters[name] for name in forms.slots["surface_brightness"]]
-        scale = float(forms.surface_brightness.half_light_radius(*light)) / 1.678
-        inclination = math.radians(parameters["inclination"])
-        minor = math.hypot(scale * math.cos(inclination), parameters["thickness"] * math.sin(inclination))
-        pixel = float(torch.linalg.det(grid.pixel_matrix.double()).abs().sqrt())
-        quadrature = Quadrature.suited(minor / pixel)
     with torch.no_grad():
         return DiscDecoder(grid, forms, quadrature, **options)(vector)[0].contiguous()
 

@@ -71,6 +71,7 @@ class FreeLight(SurfaceBrightness):
 
 class _FrameDispersion(Dispersion):
     name = "frame_dispersion"
+    uniform = True
     parameters = (FormParameter("velocity_dispersion", "km/s", 1.0, (0, 1e3), LogUniform(1e-3, 1e3), "constant"),)
 
     @staticmethod
@@ -92,7 +93,7 @@ class Reconstruction:
         shape, step = (CHANNELS, PIXELS, PIXELS), 2 / PIXELS
         self.grid = regular_grid(shape, step, 2 / CHANNELS, beam=(3 * step, 3 * step, 0.0), device=device)
         self.forms = Forms(FreeCurve, FreeLight, _FrameDispersion)
-        self.decoder = DiscDecoder(self.grid, self.forms, Quadrature(2, 3), faint=1e-4, pad=_PAD)
+        self.decoder = DiscDecoder(self.grid, self.forms, Quadrature(5, 3), faint=1e-4, pad=_PAD)
 
     def __call__(self, encoder, batch, generator=None):
         """Mean over the batch of -ELBO, one draw a galaxy, up to the constants of prior and likelihood."""

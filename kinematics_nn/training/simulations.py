@@ -160,7 +160,7 @@ class Simulator:
             self._decoders[key] = DiscDecoder(
                 regular_grid(self.shape, device=self.device),
                 forms,
-                Quadrature(oversample=2, depths=2),
+                Quadrature(sub_pixels=5, depths=2),
                 faint=3e-4,
                 pad=self.pad,
             )
@@ -188,11 +188,11 @@ class Simulator:
         """Unit noise (batch, channel, y, x): white or correlated in one of several ways, Hanning or not."""
         nc, ny, nx = self.shape
         white = torch.randn(
-            len(beam), ny + 2 * self.pad, nx + 2 * self.pad, nc, device=self.device, generator=self.generator
+            len(beam), nc, ny + 2 * self.pad, nx + 2 * self.pad, device=self.device, generator=self.generator
         ).bfloat16()  # noise needs no more digits, and its products take half the time
         kind = self.rng.choice(["beam", "wide", "white", "lobes"], p=[0.45, 0.25, 0.15, 0.15])
         if kind == "white":
-            noise = white[:, self.pad : -self.pad, self.pad : -self.pad].permute(0, 3, 1, 2)
+            noise = white[..., self.pad : -self.pad, self.pad : -self.pad]
         elif kind == "lobes":
             noise = self._beam(beam, ratio, "beam")(white) - 0.5 * self._beam(beam, ratio, "lobes")(white)
         else:

@@ -33,26 +33,26 @@ def vector(names, **changed):
     return torch.tensor([[(DISC | changed)[name] for name in names]], dtype=torch.float64)
 
 
-def decoder(on=None, of=None, oversample=3, depths=4, **options):
+def decoder(on=None, of=None, sub_pixels=13, depths=4, **options):
     """A decoder of the default forms on the default grid; every pixel is rendered, however faint."""
     options = {"faint": 1e-12} | options
-    return DiscDecoder(on or grid(), of or forms(), Quadrature(oversample, depths), **options)
+    return DiscDecoder(on or grid(), of or forms(), Quadrature(sub_pixels, depths), **options)
 
 
-def cube(on=None, of=None, oversample=3, depths=4, options=None, **changed):
+def cube(on=None, of=None, sub_pixels=13, depths=4, options=None, **changed):
     """The cube (channel, y, x) as an array."""
-    disc = decoder(on, of, oversample, depths, **(options or {}))
+    disc = decoder(on, of, sub_pixels, depths, **(options or {}))
     with torch.no_grad():
         return disc(vector(disc.names, **changed).to(disc.grid.xi.dtype))[0].numpy()
 
 
-def total_spectrum(on=None, of=None, oversample=3, depths=4, options=None, **changed):
+def total_spectrum(on=None, of=None, sub_pixels=13, depths=4, options=None, **changed):
     """Flux per channel (channel,) over the padded sky, before the beam."""
-    disc = decoder(on, of, oversample, depths, **(options or {}))
+    disc = decoder(on, of, sub_pixels, depths, **(options or {}))
     with torch.no_grad():
         sky = disc.sky(vector(disc.names, **changed).to(disc.grid.xi.dtype))[0]
     area = float(torch.linalg.det(disc.grid.pixel_matrix).abs())
-    return (sky.sum((0, 1)) * torch.diff(disc.grid.edges)).numpy() * area / disc.grid.brightness_per_flux
+    return (sky.sum((1, 2)) * torch.diff(disc.grid.edges)).numpy() * area / disc.grid.brightness_per_flux
 
 
 def offsets(on):

@@ -12,8 +12,8 @@ def operator(covariance, shape=(24, 30), pad=12, **options):
 
 
 def point(y, x, shape=(24, 30), pad=12):
-    sky = torch.zeros(1, shape[0] + 2 * pad, shape[1] + 2 * pad, 1, dtype=torch.float64)
-    sky[0, y + pad, x + pad] = 1
+    sky = torch.zeros(1, 1, shape[0] + 2 * pad, shape[1] + 2 * pad, dtype=torch.float64)
+    sky[0, 0, y + pad, x + pad] = 1
     return sky
 
 
@@ -42,7 +42,7 @@ def test_band_matrices_and_fourier_agree(side):
     ways = [operator(covariance) for covariance in (straight, turned)]
     assert (ways[0]._matrices is None, ways[1]._matrices is None) == (False, True), "both ways are under test"
     rng = np.random.default_rng(0)
-    sky = torch.as_tensor(rng.standard_normal((2, 48, 54, 3)))
+    sky = torch.as_tensor(rng.standard_normal((2, 3, 48, 54)))
     a, b = (way(sky).numpy() for way in ways)
     # A beam of FWHM 3 pixels has 5e-4 of its amplitude left at the Nyquist frequency, where the two differ.
     assert abs(a - b).max() < 1e-3 * abs(a).max()

@@ -63,7 +63,7 @@ def test_a_gaussian_disc_through_a_beam_is_a_gaussian(beam, integrate_pixels):
     on = grid((1, 48, 48), channel_width=4000.0, beam=beam)
     of, options = forms(light="gaussian"), {"integrate_pixels": integrate_pixels}
     disc = {"inclination": 50.0, "pa": 70.0, "east": 2.3, "north": -1.2, "r_sigma": 1.5}
-    found = cube(on, of, oversample=6, options=options, **disc)[0] * 4000.0
+    found = cube(on, of, sub_pixels=65, options=options, **disc)[0] * 4000.0
     xi, eta, _ = offsets(on)
     away = np.stack([xi - 2.3, eta + 1.2], -1)
 
@@ -88,7 +88,7 @@ def test_a_point_source_is_the_beam(beam):
     on = replace(grid((1, 64, 64), channel_width=4000.0, beam=beam), brightness_per_flux=beam[0] * beam[1] * 1.1330900)
     # 0.7 of a pixel is what 9 x 9 sub-pixels still resolve; what it adds to the second moments is known.
     size = 0.7
-    found = cube(on, oversample=9, depths=1, inclination=0.0, r_scale=size, east=0.5, north=0.5)[0]
+    found = cube(on, sub_pixels=145, depths=1, inclination=0.0, r_scale=size, east=0.5, north=0.5)[0]
     xi, eta, _ = offsets(on)
     total, centre, covariance = moments(found, xi, eta)
     sigma_major, sigma_minor = (side / np.sqrt(8 * np.log(2)) for side in beam[:2])
@@ -122,7 +122,7 @@ def test_the_covariance_of_a_beam_on_rotated_unequal_pixels():
 def test_a_thin_ring_has_the_double_horn_of_the_arcsine_law(inclination):
     on, of = grid((40, 40, 40)), forms("flat", "ring")
     ring = {"r_ring": 10.0, "width": 0.5, "vmax": 150.0, "velocity_dispersion": 2.0}
-    found = total_spectrum(on, of, oversample=6, depths=8, inclination=inclination, **ring)
+    found = total_spectrum(on, of, sub_pixels=65, depths=8, inclination=inclination, **ring)
     expected = DISC["flux"] * double_horn(on.edges.numpy(), 150.0 * np.sin(np.radians(inclination)), 2.0)
     # A ring half a pixel wide, foreshortened to 0.1 pixel at 80 degrees, is at the edge of what 6 x 6 sub-pixels see.
     np.testing.assert_allclose(found, expected, rtol=0, atol=(1e-3 if inclination < 70 else 1e-2) * expected.max())
@@ -131,7 +131,7 @@ def test_a_thin_ring_has_the_double_horn_of_the_arcsine_law(inclination):
 def test_an_edge_on_ring_has_the_double_horn_of_the_arcsine_law():
     on, of = grid((40, 40, 40)), forms("flat", "ring")
     ring = {"r_ring": 10.0, "width": 1.5, "thickness": 0.5, "vmax": 150.0, "velocity_dispersion": 8.0}
-    found = total_spectrum(on, of, oversample=6, depths=8, inclination=90.0, **ring)
+    found = total_spectrum(on, of, sub_pixels=65, depths=8, inclination=90.0, **ring)
     expected = DISC["flux"] * double_horn(on.edges.numpy(), 150.0, 8.0)
     # The line of sight meets the ring twice, far from where a disc's light would be.
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * expected.max())
@@ -166,7 +166,7 @@ def test_velocities_compose_as_redshifts_do(convention):
     on = grid((80, 40, 40))
     on = replace(on, edges=on.edges + systemic, convention=convention)
     ring = {"r_ring": 10.0, "width": 1.0, "vmax": speed, "inclination": 60.0, "velocity_dispersion": sigma}
-    spectrum = total_spectrum(on, forms("flat", "ring"), oversample=4, vsys=systemic, **ring)
+    spectrum = total_spectrum(on, forms("flat", "ring"), sub_pixels=29, vsys=systemic, **ring)
     velocity = 0.5 * (on.edges[1:] + on.edges[:-1]).numpy()
     mean = (spectrum * velocity).sum() / spectrum.sum()
     variance = (spectrum * (velocity - mean) ** 2).sum() / spectrum.sum() - 10.0**2 / 12

@@ -11,7 +11,7 @@ from discs import cube, decoder, grid, vector
 # of 9 x 4 points may differ by, after the beam, in units of the peak.
 SUMMED_ANEW = 4e-3
 # A thick disc is summed over depths too: the worst voxel at its cusp, by the finer rule (by 9 x 4 points it is 4 %).
-FINE, SUMMED_ANEW_THICK = {"oversample": 6, "depths": 8}, 1.5e-2
+FINE, SUMMED_ANEW_THICK = {"sub_pixels": 65, "depths": 8}, 1.5e-2
 
 
 def apart(a, b):
