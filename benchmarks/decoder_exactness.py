@@ -1,10 +1,10 @@
 """The decoder against another code: twelve noise-free discs of KinMS, thin and thick, from 10 to 85 degrees.
 
-``python benchmarks/decoder_exactness.py`` prints one row a disc (``--rst`` for the documentation). 64 x 64 pixels of 1
-arcsec, 40 channels of 10 km/s, beam 4 arcsec, pixels integrated as KinMS's are, the field at least 8 scale lengths
-wide. The discs differ in all that may hide an error: scale length down to 2 pixels, turnover radius down to 0.3 pixels,
-dispersion down to 0.3 channels, a centre between pixels, a systemic velocity between channels, scale height below and
-above a pixel.
+``python benchmarks/decoder_exactness.py`` prints one row a disc; with ``--rst`` that is what the documentation holds as
+``docs/accuracy/decoder_exactness.inc``. 64 x 64 pixels of 1 arcsec, 40 channels of 10 km/s, beam 4 arcsec, pixels
+integrated as KinMS's are, the field at least 8 scale lengths wide. The discs differ in all that may hide an error:
+scale length down to 2 pixels, turnover radius down to 0.3 pixels, dispersion down to 0.3 channels, a centre between
+pixels, a systemic velocity between channels, scale height below and above a pixel.
 
 A third code stands between the two, ``disc_sum``: the disc as four million points of equal light, evenly spread in its
 own coordinates, each with its exact line. It has no clouds' noise and nothing of the decoder's quadrature on the sky,
