@@ -105,10 +105,11 @@ class _Shape:
         self.residuals = sum(len(form.prior_residuals(*form.defaults().values())) for form in with_residuals)
         self.extent, self.width = frame.extent, frame.width
 
-    def values(self, free):
-        """Bounded parameters (draw, n)."""
-        value = self.low + (self.high - self.low) * torch.sigmoid(free)
-        return torch.where(self.log, torch.exp(torch.where(self.log, value, 0.0)), value)
+    def values(self, free, some=slice(None)):
+        """Bounded parameters (..., n), of unbounded ones; ``some`` of all that there are."""
+        low, log = self.low[some], self.log[some]
+        value = low + (self.high[some] - low) * torch.sigmoid(free)
+        return torch.where(log, torch.exp(torch.where(log, value, 0.0)), value)
 
     def parameters(self, free):
         """The parameters of the rotation curve and of the light: two dicts of (draw,)."""
@@ -123,35 +124,39 @@ class _Shape:
 
     def model(self, free, r50):
         """The curves, and after them the forms' own residuals, such as a curve's roughness: (draw, n)."""
-        return self._join(self._light(free, r50), self._speed(free, r50))
+        sides = [outputs(self.values(free[:, None, own], own), r50) for outputs, own in self._sides()]
+        return self._join(*sides)[..., 0]
 
     def jacobian(self, free, r50):
         """Derivatives (draw, n, parameter) of `model`, each form's outputs by its own parameters alone."""
-        step, n = 1e-4, len(self.slots[0].parameters)
-        units = step * torch.eye(free.shape[1], dtype=free.dtype)
-        by_own = []
-        for function, own in ((self._light, units[:n]), (self._speed, units[n:])):
-            at = function(free, r50)
-            by_own.append(torch.stack([(function(free + unit, r50) - at) / step for unit in own], -1))
+        step, by_own = 1e-4, []
+        for outputs, own in self._sides():
+            at = free[:, None, own]
+            # the point itself and a step along each parameter, side by side in one call
+            steps = step * torch.eye(at.shape[2] + 1, at.shape[2], dtype=free.dtype).roll(1, 0)
+            found = outputs(self.values(at + steps, own), r50)
+            by_own.append((found[..., 1:] - found[..., :1]) / step)
         light, speed = by_own
         none = [side.new_zeros(*side.shape[:2], other.shape[2]) for side, other in ((light, speed), (speed, light))]
         return self._join(torch.cat([light, none[0]], -1), torch.cat([none[1], speed], -1))
 
-    def _light(self, free, r50):
-        """Logarithms of r50 and of the light, then the form's residuals: (draw, n)."""
-        form, n = self.slots[0], len(self.slots[0].parameters)
-        columns = [c[:, None] for c in self.values(free)[:, :n].unbind(-1)]
-        radii = r50[:, None] * torch.tensor(MULTIPLES, dtype=r50.dtype)
-        light = form.evaluate(radii, *columns) / form.total(*columns)
-        light = torch.log((2 * np.pi * r50[:, None] ** 2 * light).clamp(min=0) + LIGHT_FLOOR)
+    def _sides(self):
+        """The outputs of the light and of the speed, and where their parameters are among all."""
+        n = len(self.slots[0].parameters)
+        return (self._light, slice(0, n)), (self._speed, slice(n, None))
+
+    def _light(self, values, r50):
+        """Logarithms of r50 and the light, then the form's residuals (draw, n, k), of values (draw, k, parameter)."""
+        form, columns = self.slots[0], [c[:, None] for c in values.unbind(-1)]
+        light = form.evaluate(_radii(r50), *columns) / form.total(*columns)
+        light = torch.log((2 * np.pi * r50[:, None, None] ** 2 * light).clamp(min=0) + LIGHT_FLOOR)
         size = form.half_light_radius(*columns)
         return torch.cat([torch.log(size / self.extent), light, *_residuals(form, columns)], 1)
 
-    def _speed(self, free, r50):
-        """Logarithms of the speed, then the form's residuals: (draw, n)."""
-        form, n = self.slots[1], len(self.slots[0].parameters)
-        columns = [c[:, None] for c in self.values(free)[:, n:].unbind(-1)]
-        speed = form.evaluate(r50[:, None] * torch.tensor(MULTIPLES, dtype=r50.dtype), *columns)
+    def _speed(self, values, r50):
+        """Logarithms of the speed, then the form's residuals (draw, n, k), of values (draw, k, parameter)."""
+        form, columns = self.slots[1], [c[:, None] for c in values.unbind(-1)]
+        speed = form.evaluate(_radii(r50), *columns)
         speed = torch.log(speed.clamp(min=0) / self.width + SPEED_FLOOR)
         return torch.cat([speed, *_residuals(form, columns)], 1)
 
@@ -183,23 +188,23 @@ class _Shape:
 
     def _descend(self, start, wanted, r50, weights, iterations, anchor=None):
         """Levenberg-Marquardt, each draw damped on its own, with a pull to ``anchor`` that holds what nothing fixes."""
-        found = start.clone()
+        found, found_chi2 = start.clone(), start.new_empty(len(start))
         anchor = torch.zeros_like(start) if anchor is None else anchor
-        found_chi2 = start.new_empty(len(start))
-        for some in torch.arange(len(start)).split(_DRAWS):
-            free, target, own_r50, pull = found[some], wanted[some], r50[some], anchor[some]
+        for draws in torch.arange(len(start)).split(_DRAWS):
+            free = found[draws]
             damping = torch.full((len(free), 1), 1e-2, dtype=free.dtype)
-            rest = target - self.model(free, own_r50)
-            chi2 = _chi2(rest, weights) + _pull(free - pull)
+            rest = wanted[draws] - self.model(free, r50[draws])
+            chi2 = _chi2(rest, weights) + _pull(free - anchor[draws])
             for _ in range(iterations):
-                jacobian = self.jacobian(free, own_r50)
+                pull = anchor[draws]
+                jacobian = self.jacobian(free, r50[draws])
                 weighted = weights @ jacobian
                 normal = jacobian.transpose(1, 2) @ weighted
                 right = (weighted.transpose(1, 2) @ rest[..., None])[..., 0] - _PULL * (free - pull)
                 diagonal = torch.diagonal(normal, dim1=1, dim2=2) * damping + _PULL + 1e-9
                 move = torch.linalg.solve(normal + torch.diag_embed(diagonal), right).clamp(-2, 2)
                 trial = (free + move).clamp(-8, 8)
-                trial_rest = target - self.model(trial, own_r50)
+                trial_rest = wanted[draws] - self.model(trial, r50[draws])
                 trial_chi2 = _chi2(trial_rest, weights) + _pull(trial - pull)
                 gain = chi2 - trial_chi2
                 better = gain > 0
@@ -207,15 +212,22 @@ class _Shape:
                 rest = torch.where(better[:, None], trial_rest, rest)
                 chi2 = torch.where(better, trial_chi2, chi2)
                 damping = torch.where(better[:, None], 0.3 * damping, 5 * damping).clamp(1e-6, 1e4)
-                if (gain.abs() < _SETTLED).all():
+                found[draws], found_chi2[draws] = free, chi2
+                # what has settled is left, and the others go on
+                on = gain.abs() > _SETTLED
+                draws, free, rest, chi2, damping = (part[on] for part in (draws, free, rest, chi2, damping))
+                if not len(draws):
                     break
-            found[some], found_chi2[some] = free, chi2
         return found, found_chi2
 
 
-_DRAWS = 1000  # fitted at a time: few enough for the processor's cache, and one that is slow holds up few others
-_SETTLED = 1e-3  # of chi squared: a move of a thirtieth of a standard deviation
+_DRAWS = 1000  # fitted at a time: few enough for the processor's cache
+_SETTLED = 1e-2  # of chi squared: a move of a tenth of a standard deviation
 _PULL = 3 / np.pi**2  # precision of a logistic variate, which a draw of the prior is in unbounded terms
+
+
+def _radii(r50):
+    return r50[:, None, None] * torch.tensor(MULTIPLES, dtype=r50.dtype)[:, None]
 
 
 def _residuals(form, columns):
