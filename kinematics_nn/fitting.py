@@ -10,7 +10,8 @@ from .errors import KinematicsError
 
 __all__ = ["fit"]
 
-_METHODS = ("network",)
+_METHODS = ("refined", "network")
+_DRAWS = 1000  # of the network, that a refinement starts from
 
 
 def fit(
@@ -22,18 +23,21 @@ def fit(
     thickness=None,
     method="network",
     n_samples=10_000,
+    min_ess=500,
     region=None,
     mask=None,
     rest_value=None,
     velocity_convention=None,
     beam=None,
     rms=None,
+    lsf=None,
     distance=None,
-    priors=None,
     fixed=None,
+    priors=None,
     weights="default",
     device=None,
     seed=None,
+    progress=None,
 ):
     """
     Fit a rotating disc to a spectral-line cube.
@@ -46,25 +50,34 @@ def fit(
         Functional forms; ``kinematics-nn forms`` lists the names.
     thickness : `~astropy.units.Quantity`, optional
         Holds the vertical scale height, as ``fixed`` does; free by default.
-    method : {"network"}
+    method : {"refined", "network"}
+        "refined": the network's answer polished on the cube and weighed by the exact likelihood, in seconds.
         "network": realisations of the network alone, in well under a second.
     n_samples : int
-        Realisations, the rows of ``samples``.
+        Rows of ``samples``.
+    min_ess : int
+        Effective draws that "refined" goes on until.
     region, mask, rest_value, velocity_convention, beam, rms
         What to read from the cube; see `~kinematics_nn.observation.observe`.
+    lsf : `~astropy.units.Quantity` or "hanning", optional
+        The instrument's line-spread function on top of the intrinsic dispersion: the standard deviation of a Gaussian,
+        or channels that are Hanning-smoothed. By default none, and the network alone knows none.
     distance : `~astropy.units.Quantity`, optional
         Of the galaxy: radii are then given in kpc too.
+    fixed : dict, optional
+        Parameters to hold, name to value. The network alone cannot hold any.
     priors : dict, optional
         Parameter name to (mean, standard deviation), ``dict(low=, high=)`` or a frozen `scipy.stats` distribution
-        (then in km/s, arcsec, deg). They take the place of the default priors, by weighting the realisations.
-    fixed : dict, optional
-        Parameters to hold. The network alone cannot hold any.
+        (then in km/s, arcsec, deg). They take the place of the default priors; with the network alone, by weighting
+        its realisations.
     weights : str, optional
         Name of shipped weights, or the path of a .safetensors file.
     device : str or torch.device, optional
         Where the network runs: by default a GPU if there is one.
     seed : int, optional
         The same seed gives the same samples; recorded in ``meta`` in either case.
+    progress : bool or callable, optional
+        Whether to say what is being done, in astropy's log; or what is called with every step's name.
 
     Returns
     -------
@@ -82,13 +95,13 @@ def fit(
     from .decoder import Forms
     from .forms import get_form
     from .inference.diagnosis import diagnose
-    from .inference.realisations import network_samples
     from .network.weights import weights_info
     from .observation import observe, opened
     from .results import KinematicFit
-    from .results.fit import nearest_median
 
-    _check(method, n_samples, fixed, thickness)
+    held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
+    _check(method, n_samples, min_ess, held, lsf)
+    lsf = _line_spread(lsf)
     forms = Forms(
         rotation_curve=get_form(rotation_curve, "rotation_curve"),
         surface_brightness=get_form(surface_brightness, "surface_brightness"),
@@ -112,12 +125,25 @@ def fit(
     )
     forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
-    samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
-    samples, effective = _with_priors(samples, priors, forms, observation, seed)
-    best = nearest_median(samples)
+    road = _refined if method == "refined" else _network
+    samples, best, report = road(
+        observation,
+        forms,
+        n_samples=n_samples,
+        seed=seed,
+        device=device,
+        weights=weights,
+        priors=_user_priors(priors or {}, forms, observation.header["flux_unit"]),
+        fixed=_held(fixed, thickness, forms, observation.header["flux_unit"]),
+        min_ess=min_ess,
+        lsf=lsf,
+        progress=_progress(progress),
+    )
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
-    if effective < 0.01 * n_samples:
+    if report["sample_efficiency"] < 0.01 or report.get("pareto_k", 0) > 0.7:
         flags.append("LOW_EFFICIENCY")
+    if report.get("light_scatter", 0) > 0.5 and "POOR_FIT" not in flags:
+        flags.append("POOR_FIT")
     return KinematicFit(
         observation,
         forms,
@@ -125,8 +151,7 @@ def fit(
         meta={
             "method": method,
             "reduced_chi2": reduced_chi2,
-            "n_effective": effective,
-            "sample_efficiency": effective / n_samples,
+            **report,
             **_provenance(observation, forms, info, seed, device, priors),
             **({} if distance is None else {"distance": distance}),
         },
@@ -136,19 +161,101 @@ def fit(
     )
 
 
-def _check(method, n_samples, fixed, thickness):
-    """Arguments that the network alone cannot serve."""
+def _network(observation, forms, *, n_samples, seed, device, weights, priors, **_):
+    """The network alone: samples, the one that stands for all, and what to report."""
+    from .inference.realisations import network_samples
+    from .results.fit import nearest_median
+
+    samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
+    samples, effective = _with_priors(samples, priors, forms, observation, seed)
+    report = {"n_effective": effective, "sample_efficiency": effective / n_samples}
+    return samples, nearest_median(samples), report
+
+
+def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, progress):
+    """The network's answer, refined: samples, the highest of them, and what to report."""
+    import torch
+
+    from .inference.derived import derived
+    from .inference.realisations import network_samples
+    from .inference.refined import refined_posterior
+
+    draws = network_samples(observation, forms, _DRAWS, seed=seed, device=device, weights=weights)
+    samples, _, report, best = refined_posterior(
+        observation,
+        forms,
+        draws,
+        n_samples=n_samples,
+        min_ess=min_ess,
+        seed=seed,
+        fixed=fixed,
+        priors=priors,
+        lsf=lsf,
+        progress=progress,
+    )
+
+    def whole(values):
+        tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
+        return {name: value.numpy() for name, value in (tensors | derived(forms, tensors)).items()}
+
+    return whole(samples), {name: float(value[0]) for name, value in whole(best).items()}, report
+
+
+def _check(method, n_samples, min_ess, held, lsf):
+    """Arguments that can be refused before anything is read."""
     if method not in _METHODS:
-        raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="network")')
+        raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="refined")')
     if not isinstance(n_samples, Real) or not 100 <= n_samples <= 500_000 or int(n_samples) != n_samples:
         raise KinematicsError(f"n_samples={n_samples!r}", "a whole number from 100 to 500,000", "fit(n_samples=10_000)")
-    held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
-    if held:
+    if not isinstance(min_ess, Real) or not 50 <= min_ess <= 100_000:
+        raise KinematicsError(f"min_ess={min_ess!r}", "a number from 50 to 100,000", "fit(min_ess=500)")
+    if method == "network" and held:
         raise KinematicsError(
             f"{', '.join(held)} held fixed with method='network'",
-            "parameters that the network may infer",
-            f"priors={{{held[0]!r}: (value, small standard deviation)}}",
+            "a method that can hold parameters",
+            f'fit(method="refined"), or priors={{{next(iter(held))!r}: (value, small standard deviation)}}',
         )
+    if method == "network" and lsf is not None:
+        raise KinematicsError("lsf= with method='network'", "a method that knows of it", 'fit(method="refined")')
+
+
+def _held(fixed, thickness, forms, flux_unit):
+    """Parameters held, in inside units."""
+    from .results.tables import parameter_columns
+
+    given = dict(fixed or {}) | ({} if thickness is None else {"thickness": thickness})
+    columns = parameter_columns(forms, flux_unit, sky=False)
+    held = {}
+    for name, value in given.items():
+        if name not in forms.parameter_names:
+            raise KinematicsError(
+                f"fixed={{{name!r}: ...}}", f"one of {', '.join(forms.parameter_names)}", "fit(fixed=...)"
+            )
+        unit = u.Unit(columns[name][0])
+        try:
+            held[name] = float(u.Quantity(value, None if hasattr(value, "unit") else unit).to_value(unit))
+        except (u.UnitConversionError, TypeError) as error:
+            raise KinematicsError(f"fixed={{{name!r}: {value!r}}}", f"a value in {unit}", "fit(fixed=...)") from error
+    return held
+
+
+def _line_spread(lsf):
+    """A line-spread function as the decoder takes it."""
+    if lsf is None or (isinstance(lsf, str) and lsf == "hanning"):
+        return 0.0 if lsf is None else lsf
+    try:
+        width = float(u.Quantity(lsf).to_value(u.km / u.s))
+    except (u.UnitConversionError, TypeError, ValueError) as error:
+        raise KinematicsError(f"lsf={lsf!r}", 'a speed, or "hanning"', "fit(lsf=2 * u.km / u.s)") from error
+    if not width >= 0:
+        raise KinematicsError(f"lsf={lsf!r}", "a width of 0 or more", "fit(lsf=2 * u.km / u.s)")
+    return width
+
+
+def _progress(progress):
+    if callable(progress):
+        return progress
+    return log.info if progress else None
 
 
 def _distance(distance):
@@ -199,8 +306,7 @@ def _with_priors(samples, priors, forms, observation, seed):
     n = len(samples["vsys"])
     if not priors:
         return samples, float(n)
-    given = _user_priors(priors, forms, observation.header["flux_unit"])
-    weight = prior_weights(samples, given, form_priors(observation, forms, samples["r50"]))
+    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
     index = np.random.default_rng(seed).choice(n, n, p=weight)
     return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
 

@@ -12,10 +12,14 @@ __all__ = ["UserPrior", "prior_weights", "user_priors"]
 
 @dataclass(frozen=True)
 class UserPrior:
-    """The log density of one parameter, in inside units, that the user put in the place of the default."""
+    """The log density of one parameter, in inside units, that the user put in the place of the default.
+
+    ``normal`` is its (mean, standard deviation) where it is a normal one.
+    """
 
     name: str
     log_density: object
+    normal: tuple | None = None
 
     @classmethod
     def of(cls, name, given, unit):
@@ -35,7 +39,8 @@ class UserPrior:
             return cls(name, given.logpdf)
         if isinstance(given, dict) and set(given) <= {"low", "high"}:
             low, high = number(given.get("low", -np.inf)), number(given.get("high", np.inf))
-            return cls(name, lambda x: np.where((x >= low) & (x <= high), 0.0, -np.inf))
+            level = -np.log(high - low) if np.isfinite([low, high]).all() else 0.0
+            return cls(name, lambda x: np.where((x >= low) & (x <= high), level, -np.inf))
         kinds = "(mean, positive standard deviation), dict(low=, high=) or a frozen scipy.stats distribution"
         wrong = KinematicsError(f"priors[{name!r}] = {given!r}", kinds, f"priors={{{name!r}: (mean, std)}}")
         try:
@@ -45,7 +50,7 @@ class UserPrior:
         mean, std = number(mean), number(std)
         if not (np.isfinite(mean) and std > 0):
             raise wrong
-        return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2)
+        return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi)), (mean, std))
 
 
 def user_priors(priors, units):

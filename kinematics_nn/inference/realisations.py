@@ -13,12 +13,10 @@ from ..network.prepare import prepare
 from ..network.recalibration import recalibrated
 from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
-from .line_width import line_width
+from .derived import derived
 from .projection import project
 
 __all__ = ["network_draws", "network_samples"]
-
-_RINGS = np.geomspace(0.1, 4.0, 12)  # of r50: holds 95 % of an exponential disc's light
 
 
 def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT):
@@ -78,10 +76,6 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
         for slot, columns in forms.slots.items()
         for column, value in zip(columns, values[slot].values(), strict=True)
     }
-    v22 = forms.rotation_curve.evaluate(1.31 * disc.r50, *curve.values())
-    radii = disc.r50[:, None] * torch.as_tensor(_RINGS)
-    profile = forms.surface_brightness.evaluate(radii, *(v[:, None] for v in light.values()))
-    speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve.values()))
     samples = {
         "inclination": torch.rad2deg(disc.inclination),
         "pa": torch.rad2deg(disc.pa),
@@ -91,11 +85,8 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
         "flux": disc.flux / observation.header["brightness_per_flux"],
         "thickness": disc.thickness,
         **named,
-        "r50": disc.r50,
-        "v22": v22,
-        "v22_sini": v22 * torch.sin(disc.inclination),
-        "w50": line_width(speed, profile, radii, disc.inclination, dispersion),
     }
+    samples |= derived(forms, samples, disc.r50, dispersion)
     return {name: value.double().numpy() for name, value in samples.items()}
 
 

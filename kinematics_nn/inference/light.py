@@ -1,0 +1,154 @@
+"""The light as it is: patches over the disc, free to be brighter or fainter than the profile, marginalised."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..decoder import BeamOperator, beam_covariance
+
+__all__ = ["SCATTERS", "Patches", "marginal", "render_patches"]
+
+SCATTERS = np.geomspace(0.01, 2.0, 16)
+"""Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
+
+_SPACING = 0.75  # beams between patches
+_MOST = 256  # patches at most: beyond them they are larger and farther apart
+_FAINTEST = 0.02  # of the brightest pixel of the disc, as the telescope sees it: fainter parts have no patches
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The whitened response of the cube to patches of light, in the directions in which they are independent.
+
+    Attributes
+    ----------
+    basis : Tensor (value, k)
+        Orthogonal columns, float32.
+    power : Tensor (k,)
+        Their squared norms, float64.
+    data : Tensor (k,)
+        Products of the data with them, float64.
+    """
+
+    basis: torch.Tensor
+    power: torch.Tensor
+    data: torch.Tensor
+
+    @classmethod
+    def none(cls, likelihood):
+        """No patches: the light is the profile."""
+        empty = likelihood.data.new_zeros(len(likelihood.data), 0)
+        return cls(empty, empty[0].double(), empty[0].double())
+
+
+def render_patches(likelihood, parameters):
+    r"""Patches over a disc.
+
+    The light of a disc is :math:`\Sigma(R) (1 + \sum_k a_k B_k)`, with B_k round patches of the beam's width on a
+    grid of three quarters of it, before the beam, the same in every channel.
+
+    Parameters
+    ----------
+    likelihood : CubeLikelihood
+    parameters : Tensor (n_parameters,)
+        Of the disc, with its flux.
+
+    Returns
+    -------
+    Patches
+    """
+    decoder, pad = likelihood.decoder, likelihood.decoder.pad
+    with torch.no_grad():
+        sky = decoder.sky(parameters[None].to(decoder.grid.xi.dtype))[0]  # (channel, y, x)
+        matrix = decoder.grid.pixel_matrix.double()
+        whole = BeamOperator(beam_covariance(decoder.grid.beam.double(), matrix), decoder.grid.xi.shape, pad)
+        seen = whole(sky.sum(0)[None, None])[0, 0]
+        bright = seen > _FAINTEST * seen.max()
+        area = float(torch.linalg.det(matrix).abs())
+        beam = math.sqrt(float(decoder.grid.beam[0] * decoder.grid.beam[1]))
+        # Few enough patches to cover what is bright.
+        width = max(beam, 2 * math.sqrt(area), math.sqrt(float(bright.sum()) * area / _MOST) / _SPACING)
+        inverse = torch.linalg.inv(matrix)
+        (ny, nx), (height, length) = bright.shape, sky.shape[1:]
+        y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(length).double(), indexing="ij")
+        # Centres on a square grid on the sky, those over what is bright.
+        side = math.ceil(math.hypot(ny, nx) * math.sqrt(area) / (_SPACING * width)) + 2
+        k = torch.arange(-side, side + 1).double() * _SPACING * width
+        at = inverse @ torch.stack([k.repeat_interleave(len(k)), k.repeat(len(k))])
+        at = at + torch.tensor([[(nx - 1) / 2], [(ny - 1) / 2]]).double()
+        at = at[:, (at[0] > -0.5) & (at[0] < nx - 0.5) & (at[1] > -0.5) & (at[1] < ny - 0.5)]
+        at = at[:, bright[at[1].round().long(), at[0].round().long()]] + pad
+        ny, nx = height, length
+        sigma = width / 2.3548
+        columns = []
+        for cx, cy in at.T.tolist():
+            reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
+            x0, x1 = max(0, round(cx) - reach_x), min(nx, round(cx) + reach_x + 1)
+            y0, y1 = max(0, round(cy) - reach_y), min(ny, round(cy) + reach_y + 1)
+            offset = torch.stack([x[y0:y1, x0:x1] - cx, y[y0:y1, x0:x1] - cy])
+            east, north = (matrix @ offset.flatten(1)).unflatten(1, offset.shape[1:])
+            patch = torch.exp(-0.5 * (east**2 + north**2) / sigma**2).to(sky.dtype)
+            columns.append(decoder.beam((sky[:, y0:y1, x0:x1] * patch)[None], (y0, x0))[0])
+        if not columns:
+            return Patches.none(likelihood)
+        response = torch.cat([likelihood.whitener(torch.stack(some)) for some in _chunks(columns, 32)])  # (k, value)
+        gram = torch.zeros(len(response), len(response), dtype=torch.float64)
+        for some in response.split(16384, dim=1):
+            some = some.double()
+            gram += some @ some.T
+        power, directions = torch.linalg.eigh(gram)
+        keep = power > 1e-6 * power.max()
+        power, directions = power[keep], directions[:, keep]
+        basis = (directions.T.float() @ response).T.contiguous()
+        return Patches(basis, power, basis.double().T @ likelihood.data.double())
+
+
+def _chunks(items, n):
+    return [items[i : i + n] for i in range(0, len(items), n)]
+
+
+def marginal(likelihood, patches, white, flux_prior, scatters):
+    r"""Log likelihood with the flux and the patches integrated out.
+
+    The data are :math:`F m + Q a + n` with a flux F and amplitudes :math:`a \sim N(0, f^2)`, both normal; Q was
+    rendered with a disc near the mode, its flux included.
+
+    Parameters
+    ----------
+    likelihood : CubeLikelihood
+    patches : Patches
+    white : Tensor (n, value)
+        Whitened models of unit flux.
+    flux_prior : (float, float)
+        Mean and standard deviation of the flux.
+    scatters : Tensor (m,)
+        Values of f.
+
+    Returns
+    -------
+    log_likelihood, flux, flux_error : Tensor (n, m)
+        float64; the flux's posterior is normal.
+    """
+    mean, spread = flux_prior
+    data = likelihood.data.double()
+    square, along = _squares(white, data)
+    projected = (white @ patches.basis).double()
+    f2 = (scatters**2).double()[:, None]
+    shrink = f2 / (1 + f2 * patches.power)  # (m, k)
+    a = square[:, None] - projected**2 @ shrink.T + 1 / spread**2
+    b = along[:, None] - (projected * patches.data) @ shrink.T + mean / spread**2
+    d = (data**2).sum() - shrink @ patches.data**2 + (mean / spread) ** 2
+    log = -0.5 * (d - b**2 / a) - 0.5 * torch.log(a * spread**2) - 0.5 * torch.log1p(f2 * patches.power).sum(1)
+    return likelihood._constant + log, b / a, a.rsqrt()
+
+
+def _squares(white, data):
+    """Squares of models (n, value) and their products with the data, in float64."""
+    square, along = [], []
+    for one in white:
+        one = one.double()
+        square.append(one @ one)
+        along.append(one @ data)
+    return torch.stack(square), torch.stack(along)

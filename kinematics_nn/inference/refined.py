@@ -1,0 +1,199 @@
+"""The refined posterior: the network's answer polished on the cube itself, and weighed by the exact likelihood."""
+
+import math
+
+import numpy as np
+import torch
+
+from .importance import Component, pareto_k, sample
+from .light import SCATTERS, Patches, marginal, render_patches
+from .likelihood import CubeLikelihood
+from .refinement import refine
+from .space import ParameterSpace
+
+__all__ = ["observation_space", "refined_posterior"]
+
+_STARTS = 40  # draws of the network of which the best are polished
+_SCATTERS = torch.as_tensor(SCATTERS)
+_AT_ONCE = 16  # models rendered at a time
+
+
+def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
+    """The `ParameterSpace` of an observation: its default priors.
+
+    The centre and the systemic velocity are normal about the middle of the crop, with a quarter of its extent.
+    """
+    xi, eta, edges = observation.xi, observation.eta, observation.edges
+    centre = float(xi.mean()), float(eta.mean()), float(0.5 * (edges[0] + edges[-1]))
+    spread = float(np.ptp(xi) / 4), float(np.ptp(eta) / 4), float((edges[-1] - edges[0]) / 4)
+    scales = {
+        "beam": float(np.sqrt(observation.beam[0] * observation.beam[1])),
+        "field": float(0.5 * min(np.ptp(xi), np.ptp(eta))),
+        "r_scale": r_scale,
+    }
+    return ParameterSpace(forms, centre, spread, pa, scales, fixed, priors)
+
+
+def refined_posterior(
+    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), lsf=0.0, progress=None
+):
+    """Posterior of the parameters of a disc by importance sampling about its modes.
+
+    Parameters
+    ----------
+    observation : Observation
+    forms : Forms
+    draws : dict
+        Samples of the network alone, as `network_samples` gives them.
+    n_samples : int
+        Equally weighted rows to return.
+    min_ess : float
+        Effective draws to reach.
+    seed : int
+    fixed : dict, optional
+        Parameters held.
+    priors : list of UserPrior, optional
+        In the place of the default ones.
+    lsf : float or "hanning", optional
+    progress : callable, optional
+        Called with a word on every step.
+
+    Returns
+    -------
+    samples : dict
+        Parameter name to (n_samples,) array.
+    weighted : WeightedDraws
+        The draws behind them.
+    report : dict
+        n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_modes, likelihood calls.
+    best : dict
+        The draw of highest posterior.
+    """
+    say = progress or (lambda text: None)
+    generator = torch.Generator().manual_seed(seed)
+    likelihood = CubeLikelihood(observation, forms, lsf=lsf)
+    vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
+    middle = float(np.median(draws["pa"]))
+    space = observation_space(observation, forms, middle, float(np.median(draws["r50"])) / 1.678, fixed, priors)
+    flux_prior = _flux_prior(float(np.median(draws["flux"])), space.fixed, priors)
+    x = space.variates(vectors)
+    say("starting from the network")
+    smooth = _Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
+    tried = torch.cat([x.median(0).values[None], x[: _STARTS - 1]])
+    values = smooth(tried)
+    first = tried[values.argmax()]
+    modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
+    say("patches of light")
+    for _ in range(2):
+        target = _Target(
+            likelihood, space, render_patches(likelihood, _with_flux(space, modes[0])), _SCATTERS, flux_prior
+        )
+        before = modes[0].x
+        target(before[None])
+        modes = target.modes(torch.stack([mode.x for mode in modes[:2]]))
+        moved = modes[0].x - before
+        if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
+            break
+    say("weighing draws")
+    target.forget()
+    weighted = sample(target, _proposal(modes, x), min_ess, generator=generator)
+    samples, best = target.resampled(weighted, n_samples, generator)
+    evidence, evidence_error = weighted.log_evidence
+    report = {
+        "n_effective": weighted.n_effective,
+        "sample_efficiency": weighted.n_effective / len(weighted.x),
+        "pareto_k": pareto_k(weighted.log_weight.numpy()),
+        "log_evidence": evidence,
+        "log_evidence_error": evidence_error,
+        "light_scatter": float(np.median(samples.pop("light_scatter"))),
+        "n_modes": len(modes),
+        "n_calls": smooth.calls + target.calls,
+        "n_values": len(likelihood.data),
+        "grid_step": likelihood.whitener.step,
+    }
+    return samples, weighted, report, best
+
+
+class _Target:
+    """The log posterior of variates, flux and light integrated out; it keeps what theirs follow from, call by call."""
+
+    def __init__(self, likelihood, space, patches, scatters, flux_prior):
+        self.likelihood, self.space, self.patches = likelihood, space, patches
+        self.scatters, self.flux_prior = scatters, flux_prior
+        self.calls = 0
+        self.forget()
+
+    def forget(self):
+        """Start keeping anew."""
+        self.parameters, self.logs, self.flux = [], [], []
+
+    @torch.no_grad()
+    def __call__(self, x):
+        """Log posterior (n,), unnormalised, of variates (n, free)."""
+        self.calls += len(x)
+        found = []
+        for some in x.split(_AT_ONCE):
+            parameters = self.space.parameters(some)
+            white = self.likelihood.white(parameters)
+            log, mean, error = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
+            self.parameters.append(parameters)
+            self.logs.append(log)
+            self.flux.append(torch.stack([mean, error], -1))
+            found.append(torch.logsumexp(log, 1) - math.log(len(self.scatters)) + self.space.log_prior(some))
+        return torch.cat(found)
+
+    def modes(self, starts):
+        """Modes of the posterior from starts (n, free), the light's scatter held where the last call has it highest."""
+        scatter = float(self.scatters[self.logs[-1][-1].argmax()])
+        return refine(self.likelihood, self.space, self.patches, scatter, starts, self.flux_prior)
+
+    def resampled(self, weighted, n, generator):
+        """Equally weighted samples, a dict of (n,) arrays, and the parameters of the highest draw."""
+        parameters, logs, flux = (torch.cat(kept) for kept in (self.parameters, self.logs, self.flux))
+        index = torch.multinomial(weighted.weights, n, replacement=True, generator=generator)
+        chosen = torch.multinomial(torch.softmax(logs[index], 1), 1, generator=generator)[:, 0]
+        mean, error = flux[index, chosen].unbind(1)
+        drawn = mean + error * torch.randn(n, dtype=torch.float64, generator=generator)
+        # A flux is positive: what little of its normal posterior is not is reflected.
+        values = dict(zip(self.space.names, parameters[index].T, strict=True)) | {"flux": drawn.abs()}
+        top = int(weighted.log_target.argmax())
+        best = dict(zip(self.space.names, parameters[top].tolist(), strict=True))
+        best["flux"] = float(flux[top, logs[top].argmax(), 0])
+        return {name: value.numpy() for name, value in values.items()} | {
+            "light_scatter": self.scatters[chosen].numpy()
+        }, best
+
+
+def _flux_prior(typical, fixed, priors):
+    """Mean and standard deviation of the flux's normal prior: by default about 0, ten times what the network says."""
+    if "flux" in fixed:
+        return fixed["flux"], 1e-6 * abs(fixed["flux"])
+    given = [prior for prior in priors if prior.name == "flux"]
+    return given[0].normal if given else (0.0, 10 * abs(typical))
+
+
+def _another(tried, values, first, x):
+    """A second start, the best of those that are far from the first among the network's draws."""
+    spread = x.std(0).clamp(min=1e-3)
+    away = ((tried - first) / spread).norm(dim=1)
+    far = away > away.median()
+    return tried[torch.where(far, values, -math.inf).argmax()]
+
+
+def _with_flux(space, mode):
+    parameters = space.parameters(mode.x[None])[0].clone()
+    parameters[space.names.index("flux")] = mode.flux
+    return parameters
+
+
+def _proposal(modes, x):
+    """Laplace posteriors of the modes, each with a wider one, and the network's own."""
+    heights = torch.tensor(
+        [mode.log_posterior + 0.5 * float(torch.logdet(mode.covariance)) for mode in modes], dtype=torch.float64
+    )
+    shares = torch.softmax(0.5 * (heights - heights.max()), 0).tolist()
+    d = x.shape[1]
+    floor = 1e-6 * torch.eye(d, dtype=torch.float64)
+    components = [Component(m.x, m.covariance + floor, 0.65 * s, 7.0) for m, s in zip(modes, shares, strict=True)]
+    components += [Component(m.x, 3 * m.covariance + floor, 0.2 * s, 4.0) for m, s in zip(modes, shares, strict=True)]
+    return [*components, Component(x.median(0).values, torch.cov(x.T) + 1e-4 * torch.eye(d).double(), 0.15, 5.0)]
