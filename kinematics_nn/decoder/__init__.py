@@ -1,7 +1,8 @@
 """The decoder: a differentiable model of a rotating disc seen through a telescope."""
 
 from .beam import BeamOperator, beam_covariance
-from .disc import GEOMETRY, DiscDecoder, Forms
+from .disc import DiscDecoder
+from .galaxies import GEOMETRY, Forms
 from .grid import Grid, regular_grid
 from .quadrature import Quadrature
 from .render import render, render_on

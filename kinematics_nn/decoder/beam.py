@@ -71,6 +71,7 @@ class BeamOperator:
         self._y, self._x = (
             [at[pad : len(at) - pad] for at in padded] if pixels is None else [at.to(variances) for at in pixels]
         )
+        self.field = len(self._y), len(self._x)
         self._to_shear = self._to_rows = self._from_shear = self._transfer = None
         if off_axis < 1e-4 * variances.amin():
             self._to_rows = _band_matrix(variances[..., 1], self._y[:, None] - padded[0])

@@ -3,9 +3,20 @@
 All functions are pure, broadcast, and are differentiable; angles are in radians, lengths in arcsec, speeds in km/s.
 """
 
+import math
+
 import torch
 
-__all__ = ["SPEED_OF_LIGHT", "axis_scale", "line_of_sight", "line_of_sight_speed", "sky_to_axes", "vertical_law"]
+__all__ = [
+    "SPEED_OF_LIGHT",
+    "axis_scale",
+    "least_thickness",
+    "line_of_sight",
+    "line_of_sight_speed",
+    "sky_to_axes",
+    "vertical_law",
+    "vertical_law_slopes",
+]
 
 SPEED_OF_LIGHT = 299792.458  # km/s, exact (SI definition)
 
@@ -65,6 +76,14 @@ def line_of_sight(inclination, thickness, extent):
     return cos + centre * sin, width * sin, sin - centre * cos, -width * cos, width
 
 
+def least_thickness(spacing, extent, inclination):
+    """What an edge-on disc is thickened by, so that it cannot fall between points ``spacing`` apart; little face-on.
+
+    All in arcsec.
+    """
+    return 0.5 * spacing**2 / (spacing + extent * torch.cos(inclination).abs())
+
+
 def vertical_law(height, step, depth):
     r"""Density above the plane, :math:`e^{-|z|/h}` averaged over ``step`` in z, over :math:`e^{-|t|}`.
 
@@ -74,10 +93,29 @@ def vertical_law(height, step, depth):
     """
     x = 0.5 * step + 1e-4
     inside = torch.minimum(height, x)
-    # 1 - exp(-x) cosh(inside), where cosh by its series loses no digits (2e-5 at 1, the largest).
+    return torch.exp(depth - height + inside) * torch.addcmul(-torch.expm1(-x) / x, -torch.exp(-x) / x, _cosh(inside))
+
+
+def vertical_law_slopes(height, step, depth):
+    """`vertical_law` of a step that is a float, and its derivatives by height and by step."""
+    x = 0.5 * step + 1e-4
+    inside = height.clamp(max=x)
+    falling = torch.exp(depth - height + inside)
+    cosh = _cosh(inside)
+    law = falling * (-math.expm1(-x) / x - math.exp(-x) / x * cosh)
     q = inside * inside
-    cosh = q * (1 / 2 + q * (1 / 24 + q * (1 / 720)))
-    return torch.exp(depth - height + inside) * torch.addcmul(-torch.expm1(-x) / x, -torch.exp(-x) / x, cosh)
+    sinh = inside * (1 + q * (1 / 6 + q * (1 / 120)))
+    by_inside = torch.addcmul(law, falling, sinh, value=-math.exp(-x) / x)
+    beyond = height > x
+    by_height = torch.where(beyond, 0.0, by_inside) - law
+    by_x = (math.exp(-x) * x + math.expm1(-x)) / x**2 + math.exp(-x) * (x + 1) / x**2 * cosh
+    return law, by_height, 0.5 * torch.addcmul(torch.where(beyond, by_inside, 0.0), falling, by_x)
+
+
+def _cosh(x):
+    """cosh(x) - 1 by its series, which loses no digits (2e-5 at 1, the largest)."""
+    q = x * x
+    return q * (1 / 2 + q * (1 / 24 + q * (1 / 720)))
 
 
 def line_of_sight_speed(cosine, v_rot, v_rad=None, sine=None):

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
-__all__ = ["Grid", "regular_grid"]
+__all__ = ["Field", "Grid", "regular_grid"]
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,54 @@ class Grid:
         side = torch.linalg.norm(self.pixel_matrix, dim=0).min()
         return max(1, math.ceil(1.3 * float(self.beam[0] / side)))
 
-    def padded_offsets(self, pad):
-        """Offsets (y + 2 pad, x + 2 pad) of the field and the pixels around it [arcsec]."""
+    def padded(self, pad):
+        """The `Field` of this grid and the ``pad`` pixels around it."""
         matrix, (ny, nx) = self.pixel_matrix, self.xi.shape
         # Inside the field the offsets are the WCS's own; around it they go on linearly.
         y = torch.arange(-pad, ny + pad, dtype=self.xi.dtype, device=self.xi.device)
         x = torch.arange(-pad, nx + pad, dtype=self.xi.dtype, device=self.xi.device)
         inner_y, inner_x = y.clamp(0, ny - 1), x.clamp(0, nx - 1)
         index = (inner_y.long()[:, None], inner_x.long()[None])
-        return tuple(
+        xi, eta = (
             plane[index] + matrix[k, 1] * (y - inner_y)[:, None] + matrix[k, 0] * (x - inner_x)
             for k, plane in enumerate((self.xi, self.eta))
         )
+        return Field(xi.flatten(), eta.flatten(), tuple(xi.shape), matrix)
+
+
+@dataclass(frozen=True)
+class Field:
+    """Pixels in rows, one after the other.
+
+    Attributes
+    ----------
+    xi, eta : Tensor (pixel,)
+        Offsets of their centres east and north of the reference position [arcsec].
+    shape : (int, int)
+        Pixels (y, x).
+    pixel_matrix : Tensor (2, 2)
+        As of a `Grid`.
+    """
+
+    xi: torch.Tensor
+    eta: torch.Tensor
+    shape: tuple[int, int]
+    pixel_matrix: torch.Tensor
+
+    @cached_property
+    def side(self):
+        """The longer side of a pixel [arcsec]."""
+        return float(torch.linalg.norm(self.pixel_matrix, dim=0).max())
+
+    @cached_property
+    def area(self):
+        """Of a pixel [arcsec2]."""
+        return float(torch.linalg.det(self.pixel_matrix.double()).abs())
+
+    def at_border(self, pixel):
+        """Whether pixels are the outermost of the field."""
+        y, x = pixel // self.shape[1], pixel % self.shape[1]
+        return (y == 0) | (x == 0) | (y == self.shape[0] - 1) | (x == self.shape[1] - 1)
 
 
 def regular_grid(shape, pixel_scale=1.0, channel_width=1.0, beam=(3.0, 3.0, 0.0), dtype=torch.float32, device=None):

@@ -1,6 +1,5 @@
 """The points at which a pixel is summed: sub-pixels across it, depths along the line of sight."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,15 +16,16 @@ _LATTICES = {1: 0, 5: 2, 13: 5, 29: 12, 65: 18, 145: 12}
 
 @dataclass(frozen=True)
 class Quadrature:
-    """Points in a pixel: ``sub_pixels`` across it (1, 5, 13, 29, 65 or 145) with ``depths`` each along the line of sight.
+    """Points in a pixel: ``sub_pixels`` across it with ``depths`` each along the line of sight.
 
-    The sub-pixels of all pixels make one square lattice, which is turned against the pixels: a thin disc on edge along a
-    row of pixels then crosses it at as many levels as a pixel has points, and not at their square root.
+    The sub-pixels (1, 5, 13, 29, 65 or 145) of all pixels make one square lattice, which is turned against the pixels:
+    a thin disc on edge along a row of pixels then crosses it at as many levels as a pixel has points, and not at their
+    square root.
 
-    Depths follow exp(-abs(t)) / 2. Where the light and the speed change little over the reach of that law, a Gauss rule
-    (Laguerre's, on both sides) takes ``turned=False``. Where they do not, near edge-on, equally weighted depths do
-    better that are other ones in every sub-pixel and turn from pixel to pixel by a sequence that fills the unit interval
-    evenly: what one pixel samples coarsely, the pixels under one beam sample finely.
+    Depths follow exp(-abs(t)) / 2. Where the light and the speed change little over the reach of that law, a Gauss
+    rule (Laguerre's, on both sides) takes ``turned=False``. Where they do not, near edge-on, equally weighted depths do
+    better that are other ones in every sub-pixel and turn from pixel to pixel by a sequence that fills the unit
+    interval evenly: what one pixel samples coarsely, the pixels under one beam sample finely.
     """
 
     sub_pixels: int = 13

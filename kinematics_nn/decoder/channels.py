@@ -1,0 +1,113 @@
+"""The channels of a cube, and the spectra of points in them: by bins of speed, or one by one where lines are thin."""
+
+import math
+
+import torch
+
+from .profile import SpectralBins, channel_spectra, channel_spectra_slopes
+
+__all__ = ["Channels", "Lines"]
+
+
+class Channels:
+    """Channels with true edges, and what the instrument does to a line.
+
+    Parameters
+    ----------
+    edges : Tensor (channel + 1,)
+        Ascending [km/s].
+    lsf : float or "hanning"
+        The width (sigma) of a Gaussian [km/s], or channels smoothed by (1/4, 1/2, 1/4).
+    """
+
+    def __init__(self, edges, lsf):
+        if isinstance(lsf, str) and lsf != "hanning":
+            raise ValueError(f'lsf={lsf!r}: the width of a Gaussian [km/s], or "hanning"')
+        channel = float(torch.diff(edges).min())
+        self.edges, self._response = (edges, None) if lsf != "hanning" else _hanning(edges)
+        self.narrow = 0.2 * channel
+        # A line narrower than a thousandth of a channel is that narrow: it keeps gradients finite.
+        self.least_sigma = math.hypot(1e-3 * channel, 0.0 if lsf == "hanning" else float(lsf))
+
+    def lines(self, sigma):
+        """`Lines` of galaxies of uniform width ``sigma`` (galaxy,)."""
+        return Lines(self, sigma)
+
+    def exact(self, speed, sigma, weight):
+        """Spectra (channel, row) of points (k, row), as `channel_spectra`."""
+        return self.smoothed(channel_spectra(speed, sigma.expand_as(speed), weight, self.edges))
+
+    def exact_slopes(self, speed, sigma, weight, slopes):
+        """Spectra and their derivatives (1 + parameter, channel, row), as `channel_spectra_slopes`."""
+        return self.smoothed(channel_spectra_slopes(speed, sigma.expand_as(speed), weight, slopes, self.edges))
+
+    def smoothed(self, spectra):
+        """Spectra (..., channel, n) in the channels of the cube."""
+        return spectra if self._response is None else self._response @ spectra
+
+
+class Lines:
+    """Spectra of points of galaxies that have one line width each.
+
+    Where it is a fifth of a channel or less, as many bins as it asks for cost more than the error function.
+
+    Parameters
+    ----------
+    channels : Channels
+    sigma : Tensor (galaxy,)
+        Width on the cube's axis [km/s].
+    """
+
+    def __init__(self, channels, sigma):
+        self.channels, self.sigma = channels, sigma
+        self.bins = SpectralBins(channels.edges, sigma.clamp(min=channels.narrow))
+        self.matrix = channels.smoothed(self.bins.matrix(sigma))
+        self.narrow = sigma.detach() < channels.narrow
+
+    def __call__(self, c, speed, brightness, batch):
+        """Spectra (channel, row) of points (k, row) of rows of the galaxies ``batch`` (row,), in ascending order.
+
+        ``c`` is a dict of their coefficients (row,) or (1,), and ``speed`` is over ``c["speed"]``.
+        """
+        spectra = None
+        if not self.narrow.all():
+            a_bin, first = 1 / self.bins.spacing, self.bins.first
+            if len(a_bin) > 1:
+                a_bin, first = a_bin[batch], first[batch]
+            x = torch.addcmul((c["vsys"] - first) * a_bin, c["speed"] * a_bin, speed)
+            gathered, used = self.bins.gather(x, brightness)
+            whose, rows = torch.unique_consecutive(batch, return_counts=True)
+            parts = zip(whose.tolist(), gathered.split(rows.tolist(), 1), strict=True)
+            spectra = torch.cat([self.matrix[k, :, used] @ some for k, some in parts], 1)
+        if self.narrow.any():
+            fine = self.narrow[batch].nonzero()[:, 0]
+            speed = torch.addcmul(c["vsys"], c["speed"], speed)[:, fine]
+            exact = self.channels.exact(speed, self.sigma[batch[fine]], brightness[:, fine])
+            spectra = exact if spectra is None else spectra.index_copy(1, fine, exact)
+        return spectra
+
+    def slopes(self, c, speed, brightness, by_weight, by_speed):
+        """Spectra, their derivatives, and that by the width (1 + parameter + 1, channel, row), of one galaxy's rows.
+
+        Derivatives (parameter, k, row) are those of the light, and of the speed [km/s] times the light.
+        """
+        a_bin = 1 / self.bins.spacing
+        x = torch.addcmul((c["vsys"] - self.bins.first) * a_bin, c["speed"] * a_bin, speed)
+        gathered, used = self.bins.gather_slopes(x, brightness, by_weight, by_speed.mul_(a_bin))
+        n, _, rows = gathered.shape
+        spectra = x.new_empty(n + 1, self.matrix.shape[1], rows)
+        torch.matmul(self.matrix[0, :, used], gathered, out=spectra[:n])
+        by_sigma = self.channels.smoothed(self.bins.matrix_slope(self.sigma))
+        torch.matmul(by_sigma[0, :, used], gathered[0], out=spectra[n])
+        return spectra
+
+
+def _hanning(edges):
+    """Edges to render, and the matrix from the channels between them to the cube's."""
+    first, last = 2 * edges[:1] - edges[1:2], 2 * edges[-1:] - edges[-2:-1]
+    n = len(edges) - 1
+    channel = torch.arange(n, device=edges.device)
+    response = edges.new_zeros(n, n + 2)
+    for k, share in enumerate((0.25, 0.5, 0.25)):
+        response[channel, channel + k] = share
+    return torch.cat([first, edges, last]), response
