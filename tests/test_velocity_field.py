@@ -50,8 +50,9 @@ def test_it_is_the_decoders_geometry(form, inclination, pa):
     )
     along, across = sky_to_axes(xi, eta, phi)
     across = across / torch.cos(i)
-    speed = form.evaluate(torch.hypot(along, across), *form.defaults().values())
-    wanted = vsys + line_of_sight_speed(along, across, speed, i).numpy()
+    radius = torch.hypot(along, across)
+    speed = form.evaluate(radius, *form.defaults().values())
+    wanted = vsys + (torch.sin(i) * line_of_sight_speed(along / radius, speed)).numpy()
     # the decoder keeps its root off zero by 1e-12 arcsec2, of radii of at least 0.3 arcsec
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
