@@ -47,7 +47,9 @@ def render_patches(likelihood, parameters):
     r"""Patches over a disc.
 
     The light of a disc is :math:`\Sigma(R) (1 + \sum_k a_k B_k)`, with B_k round patches of the beam's width on a
-    grid of three quarters of it, before the beam, the same in every channel.
+    grid of three quarters of it, before the beam, the same in every channel. What is the disc itself is taken out of
+    them: that is the flux's. Else patches of much scatter, all brighter by the same, would be this disc, and leave
+    any other at no flux to wander through its priors.
 
     Parameters
     ----------
@@ -94,6 +96,8 @@ def render_patches(likelihood, parameters):
         if not columns:
             return Patches.none(likelihood)
         response = torch.cat([likelihood.whitener(torch.stack(some)) for some in _chunks(columns, 32)])  # (k, value)
+        disc = likelihood.white(parameters[None])[0]
+        response = response - ((response @ disc) / (disc @ disc))[:, None] * disc
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
         for some in response.split(16384, dim=1):
             some = some.double()
