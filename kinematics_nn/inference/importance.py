@@ -71,7 +71,7 @@ class WeightedDraws:
         return value, math.sqrt(max(0.0, 1 / self.n_effective - 1 / n))
 
 
-def sample(log_target, components, min_ess, *, generator, first=400, most=6000, rounds=4):
+def sample(log_target, components, min_ess, *, generator, first=300, most=6000, rounds=12):
     """Draw until the effective number is enough.
 
     Every round draws from the components it has, weighs all draws by the density of everything they came from (the
@@ -110,13 +110,10 @@ def sample(log_target, components, min_ess, *, generator, first=400, most=6000, 
         effective, drawn = draws.n_effective, len(draws.x)
         if effective >= min_ess or drawn >= most:
             break
-        efficiency = effective / drawn
-        if k < rounds - 1:
-            components = adapted(draws, components[-1])
-        wanted = 1.15 * (min_ess - effective) / max(efficiency if k else max(efficiency, 0.25), 0.05)
-        n = int(min(max(wanted, 200), most - drawn))
-        if n < 50:
-            break
+        components = adapted(draws)
+        # A tenth more than what the best of two guesses at the efficiency says, and no more than can be learnt from.
+        efficiency = max(effective / drawn, 0.25 if k == 0 else 0.08)
+        n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), 600, most - drawn))
     return draws
 
 
@@ -126,7 +123,7 @@ def _weighed(x, target, used):
     return WeightedDraws(x, target, torch.nan_to_num(target, nan=-math.inf) - torch.logsumexp(logs, 0))
 
 
-def adapted(draws, guard, k=3, iterations=8):
+def adapted(draws, k=3, iterations=8):
     """A mixture of ``k`` components fitted to weighted draws by expectation maximisation, and a guard of 10 %."""
     weight = draws.weights
     # A few large weights would be all that there is to fit.
@@ -163,7 +160,7 @@ def adapted(draws, guard, k=3, iterations=8):
         resp = torch.softmax(logs, 1)
     return [
         *(Component(c.mean, c.scale, 0.9 * c.share, c.freedom) for c in parts),
-        Component(mean, 2 * whole + floor + 0 * guard.scale, 0.1, 5.0),
+        Component(mean, 2 * whole + floor, 0.1, 5.0),
     ]
 
 

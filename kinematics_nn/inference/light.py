@@ -8,9 +8,9 @@ import torch
 
 from ..decoder import BeamOperator, beam_covariance
 
-__all__ = ["SCATTERS", "Patches", "marginal", "render_patches"]
+__all__ = ["SCATTERS", "Patches", "least_flux", "marginal", "render_patches"]
 
-SCATTERS = np.geomspace(0.01, 2.0, 16)
+SCATTERS = np.geomspace(0.01, 1.5, 16)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
 
 _SPACING = 0.75  # beams between patches
@@ -30,17 +30,20 @@ class Patches:
         Their squared norms, float64.
     data : Tensor (k,)
         Products of the data with them, float64.
+    flux : float
+        Of the disc that they were rendered with.
     """
 
     basis: torch.Tensor
     power: torch.Tensor
     data: torch.Tensor
+    flux: float
 
     @classmethod
     def none(cls, likelihood):
         """No patches: the light is the profile."""
         empty = likelihood.data.new_zeros(len(likelihood.data), 0)
-        return cls(empty, empty[0].double(), empty[0].double())
+        return cls(empty, empty[0].double(), empty[0].double(), 0.0)
 
 
 def render_patches(likelihood, parameters):
@@ -106,7 +109,8 @@ def render_patches(likelihood, parameters):
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
-        return Patches(basis, power, basis.double().T @ likelihood.data.double())
+        flux = float(parameters[likelihood.names.index("flux")])
+        return Patches(basis, power, basis.double().T @ likelihood.data.double(), flux)
 
 
 def _chunks(items, n):
@@ -117,7 +121,9 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
     r"""Log likelihood with the flux and the patches integrated out.
 
     The data are :math:`F m + Q a + n` with a flux F and amplitudes :math:`a \sim N(0, f^2)`, both normal; Q was
-    rendered with a disc near the mode, its flux included.
+    rendered with a disc near the mode, its flux included. Patches belong to the disc: their scatter about a disc of
+    flux F is f times that flux over F, and beyond the largest of `SCATTERS` there is none. Without that limit patches
+    would be a model of the galaxy without any disc, and in faint galaxies the better one.
 
     Parameters
     ----------
@@ -133,7 +139,7 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
     Returns
     -------
     log_likelihood, flux, flux_error : Tensor (n, m)
-        float64; the flux's posterior is normal.
+        float64; the flux's posterior is normal, cut off at `least_flux`.
     """
     mean, spread = flux_prior
     data = likelihood.data.double()
@@ -145,7 +151,14 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
     b = along[:, None] - (projected * patches.data) @ shrink.T + mean / spread**2
     d = (data**2).sum() - shrink @ patches.data**2 + (mean / spread) ** 2
     log = -0.5 * (d - b**2 / a) - 0.5 * torch.log(a * spread**2) - 0.5 * torch.log1p(f2 * patches.power).sum(1)
-    return likelihood._constant + log, b / a, a.rsqrt()
+    flux, error = b / a, a.rsqrt()
+    log = log + torch.special.log_ndtr((flux - least_flux(patches, scatters)) / error)
+    return likelihood._constant + log, flux, error
+
+
+def least_flux(patches, scatters):
+    """The flux (m,) that a disc has at least, with patches of light of these scatters about it."""
+    return patches.flux * scatters.double() / SCATTERS[-1]
 
 
 def _squares(white, data):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from .importance import Component, pareto_k, sample
-from .light import SCATTERS, Patches, marginal, render_patches
+from .light import SCATTERS, Patches, least_flux, marginal, render_patches
 from .likelihood import CubeLikelihood
-from .refinement import refine
+from .refinement import laplace, refine
 from .space import ParameterSpace
 
 __all__ = ["observation_space", "refined_posterior"]
@@ -96,7 +96,7 @@ def refined_posterior(
             break
     say("weighing draws")
     target.forget()
-    weighted = sample(target, _proposal(modes, x), min_ess, generator=generator)
+    weighted = sample(target, _proposal(target, modes, x), min_ess, generator=generator)
     samples, best = target.resampled(weighted, n_samples, generator)
     evidence, evidence_error = weighted.log_evidence
     report = {
@@ -153,9 +153,11 @@ class _Target:
         index = torch.multinomial(weighted.weights, n, replacement=True, generator=generator)
         chosen = torch.multinomial(torch.softmax(logs[index], 1), 1, generator=generator)[:, 0]
         mean, error = flux[index, chosen].unbind(1)
-        drawn = mean + error * torch.randn(n, dtype=torch.float64, generator=generator)
-        # A flux is positive: what little of its normal posterior is not is reflected.
-        values = dict(zip(self.space.names, parameters[index].T, strict=True)) | {"flux": drawn.abs()}
+        # A normal variate above the least flux, by its quantiles.
+        least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
+        share = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
+        drawn = mean + error * torch.special.ndtri(share.clamp(1e-12, 1 - 1e-12))
+        values = dict(zip(self.space.names, parameters[index].T, strict=True)) | {"flux": drawn}
         top = int(weighted.log_target.argmax())
         best = dict(zip(self.space.names, parameters[top].tolist(), strict=True))
         best["flux"] = float(flux[top, logs[top].argmax(), 0])
@@ -186,14 +188,16 @@ def _with_flux(space, mode):
     return parameters
 
 
-def _proposal(modes, x):
-    """Laplace posteriors of the modes, each with a wider one, and the network's own."""
-    heights = torch.tensor(
-        [mode.log_posterior + 0.5 * float(torch.logdet(mode.covariance)) for mode in modes], dtype=torch.float64
-    )
-    shares = torch.softmax(0.5 * (heights - heights.max()), 0).tolist()
+def _proposal(target, modes, x):
+    """Laplace posteriors of the modes for several scatters of the light, wider ones, and the network's own."""
+    args = target.likelihood, target.space, target.patches
+    found = [one for mode in modes for one in laplace(*args, _SCATTERS[::3], mode.x, target.flux_prior)]
+    heights = torch.tensor([one.log_posterior + 0.5 * float(torch.logdet(one.covariance)) for one in found]).double()
+    # The quadratic may misjudge a height by some: none of those near the highest is left without draws.
+    shares = torch.softmax(0.7 * (heights - heights.max()), 0)
     d = x.shape[1]
     floor = 1e-6 * torch.eye(d, dtype=torch.float64)
-    components = [Component(m.x, m.covariance + floor, 0.65 * s, 7.0) for m, s in zip(modes, shares, strict=True)]
-    components += [Component(m.x, 3 * m.covariance + floor, 0.2 * s, 4.0) for m, s in zip(modes, shares, strict=True)]
-    return [*components, Component(x.median(0).values, torch.cov(x.T) + 1e-4 * torch.eye(d).double(), 0.15, 5.0)]
+    kept = [(one, float(share)) for one, share in zip(found, shares, strict=True) if share > 0.02]
+    components = [Component(one.x, one.covariance + floor, 0.7 * share, 7.0) for one, share in kept]
+    components += [Component(one.x, 3 * one.covariance + floor, 0.2 * share, 4.0) for one, share in kept]
+    return [*components, Component(x.median(0).values, torch.cov(x.T) + 1e-4 * torch.eye(d).double(), 0.1, 5.0)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Mode", "refine"]
+__all__ = ["Mode", "laplace", "refine"]
 
 _ROUNDS = 12
 _ENOUGH = 0.02  # gain of the log posterior at which a descent is over
@@ -87,60 +87,86 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     return modes
 
 
+def laplace(likelihood, space, patches, scatters, x, flux_prior):
+    """Normal approximations of the posterior about variates (free,), one for each scatter of the light.
+
+    Returns
+    -------
+    list of Mode
+        One Gauss-Newton step from ``x``, with its covariance; ``log_posterior`` is that of the step's end, as the
+        quadratic has it.
+    """
+    system = _System(likelihood, space, patches, 0.0, flux_prior)
+    linear = system.linear(x[None])
+    modes = []
+    for scatter in scatters:
+        value, gradient, normal, flux = system.assemble(x[None], *linear, float(scatter))
+        covariance = torch.linalg.inv(normal)
+        step = -covariance @ gradient
+        # Where a step is long, the quadratic says little of where it ends.
+        step = step * (1.0 / step.abs().max()).clamp(max=1)
+        modes.append(Mode(x + step, flux, 0.5 * (covariance + covariance.T), -value - 0.5 * float(gradient @ step)))
+    return modes
+
+
 class _System:
     """The negative log posterior, its gradient and its Gauss-Newton matrix at variates."""
 
     def __init__(self, likelihood, space, patches, scatter, flux_prior):
-        self.likelihood, self.space, self.patches, self.flux_prior = likelihood, space, patches, flux_prior
-        f2 = scatter**2
-        self.shrink = f2 / (1 + f2 * patches.power)
+        self.likelihood, self.space, self.patches = likelihood, space, patches
+        self.scatter, self.flux_prior = scatter, flux_prior
         self.data = likelihood.data.double()
-        mean, spread = flux_prior
-        self.data_square = self.data @ self.data - (self.shrink * patches.data) @ patches.data + (mean / spread) ** 2
-        self.pull = torch.tensor([0.0 if name == "pa" else 1.0 for name in space.free], dtype=torch.float64)
+        own = {prior.name: prior.normal for prior in space.priors}
+        self.pull = torch.tensor([float(name != "pa" and name not in own) for name in space.free], dtype=torch.float64)
+        self.normal = [(space.names.index(name), *normal) for name, normal in own.items() if normal is not None]
 
     def at(self, x):
         """Value, gradient (free,), normal matrix (free, free) with the flux integrated out, and the flux."""
+        return self.assemble(x, *self.linear(x), self.scatter)
+
+    def linear(self, x):
+        """Derivatives by the variates and last the model itself: products with each other, the data and the patches."""
         parameters = self.space.parameters(x)
         white, slopes = self.likelihood.white_jacobian(parameters)
         columns = torch.cat([(self.space.derivatives(x)[0] @ slopes[0].double()), white[:1].double()])
         projected = (columns.float() @ self.patches.basis).double()
-        gram = columns @ columns.T - (projected * self.shrink) @ projected.T
-        right = columns @ self.data - (projected * self.shrink) @ self.patches.data
+        return columns @ columns.T, columns @ self.data, projected
+
+    def assemble(self, x, gram, right, projected, scatter):
+        """What `at` returns, of what `linear` returns, for light that scatters by ``scatter``."""
+        shrink = scatter**2 / (1 + scatter**2 * self.patches.power)
+        gram = gram - (projected * shrink) @ projected.T
+        right = right - (projected * shrink) @ self.patches.data
         mean, spread = self.flux_prior
         a = gram[-1, -1] + 1 / spread**2
         b = right[-1] + mean / spread**2
         flux = b / a
-        value = 0.5 * (self.data_square - b * flux) + 0.5 * torch.log(a * spread**2)
+        square = self.data @ self.data - (shrink * self.patches.data) @ self.patches.data + (mean / spread) ** 2
+        value = 0.5 * (square - b * flux) + 0.5 * torch.log(a * spread**2)
+        value = value + 0.5 * torch.log1p(scatter**2 * self.patches.power).sum()
         gradient = -flux * (right[:-1] - flux * gram[:-1, -1])
         cross = flux * gram[:-1, -1]
         # The flux follows the others: what the data say of them is what it cannot take up.
         normal = flux**2 * gram[:-1, :-1] - cross[:, None] * cross / a
-        value = value + 0.5 * (self.pull * x[0] ** 2).sum()
-        gradient = gradient + self.pull * x[0]
-        normal = normal + torch.diag(self.pull)
         residuals, rows = self._prior_rows(x)
-        if residuals is not None:
-            value = value + 0.5 * (residuals**2).sum()
-            gradient = gradient + rows.T @ residuals
-            normal = normal + rows.T @ rows
+        value = value + 0.5 * (self.pull * x[0] ** 2).sum() + 0.5 * (residuals**2).sum()
+        gradient = gradient + self.pull * x[0] + rows.T @ residuals
+        normal = normal + torch.diag(self.pull) + rows.T @ rows
         return float(value), gradient, normal + 1e-6 * torch.eye(len(normal), dtype=normal.dtype), float(flux)
 
     def _prior_rows(self, x, step=1e-4):
-        """Residuals (n,) of the forms' joint priors and their derivatives (n, free) by the variates."""
+        """Residuals (n,) of users' normal priors and the forms' joint ones, and their derivatives (n, free)."""
         slots = [slot for slot in self.space.slots if getattr(self.space.forms, slot).prior_residuals is not None]
-        if not slots:
-            return None, None
+        if not slots and not self.normal:
+            return x.new_zeros(0), x.new_zeros(0, x.shape[1])
 
         def residuals(at):
-            values = dict(zip(self.space.names, self.space.parameters(at).T, strict=True))
-            every = [
-                residual
-                for slot in slots
-                for residual in getattr(self.space.forms, slot).prior_residuals(
-                    *(values[name] for name in self.space.slots[slot])
-                )
-            ]
+            parameters = self.space.parameters(at)
+            values = dict(zip(self.space.names, parameters.T, strict=True))
+            every = [(parameters[:, k] - mean) / std for k, mean, std in self.normal]
+            for slot in slots:
+                columns = (values[name] for name in self.space.slots[slot])
+                every += getattr(self.space.forms, slot).prior_residuals(*columns)
             return torch.stack(every, 1)
 
         moves = step * torch.eye(x.shape[1], dtype=x.dtype)
