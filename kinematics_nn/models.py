@@ -14,6 +14,7 @@ A surface brightness is a face-on shape with an `amplitude`, so that it can be f
 simulated or fitted, its flux is a parameter of its own and the amplitude plays no part.
 """
 
+import re
 from functools import cache
 
 import numpy as np
@@ -183,7 +184,9 @@ def model_class(form):
             default=1.0, fixed=form.own_scale, description="brightness where the shape is 1"
         )
         described.append(("amplitude", "", "brightness where the shape is 1; no part of a disc, whose flux is its own"))
-    lines = [(form.__doc__ or form.name).strip(), "", "Parameters", "----------"]
+    # What a form that is made says of its making is no matter of the model's.
+    described_form = re.split(r"\n\s*Parameters\n\s*-+\n", form.__doc__ or form.name)[0].strip()
+    lines = [described_form, "", "Parameters", "----------"]
     for parameter, unit, description in described:
         lines += [f"{parameter} : float or `~astropy.units.Quantity`", f"    {description} [{unit or 'no unit'}]"]
     if form.reference:

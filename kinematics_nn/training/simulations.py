@@ -122,7 +122,7 @@ class Simulator:
         ]
         speed_scale = v22 / curve.evaluate(1.31 * r50, *curve_values)
         curve_values = [
-            v * speed_scale if p.powers[0] == 1 else v for v, p in zip(curve_values, curve.parameters, strict=True)
+            v * speed_scale ** float(p.powers[0]) for v, p in zip(curve_values, curve.parameters, strict=True)
         ]
         dispersion = _log_uniform(rng, r.dispersion, batch)
         thin = rng.random(batch) < r.thin_share
