@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
@@ -72,6 +73,8 @@ class BeamOperator:
             [at[pad : len(at) - pad] for at in padded] if pixels is None else [at.to(variances) for at in pixels]
         )
         self.field = len(self._y), len(self._x)
+        self._wanted = self._y.cpu().numpy(), self._x.cpu().numpy()
+        self._cast = {}
         self._to_shear = self._to_rows = self._from_shear = self._transfer = None
         if off_axis < 1e-4 * variances.amin():
             self._to_rows = _band_matrix(variances[..., 1], self._y[:, None] - padded[0])
@@ -90,7 +93,7 @@ class BeamOperator:
             self._fft_shape = tuple(next_fast_len(n + 3 * pad, real=True) for n in shape)
             self._transfer = _transfer(covariance, self._fft_shape)
 
-    def __call__(self, sky, corner=(0, 0)):
+    def __call__(self, sky, corner=(0, 0), out=None):
         """Convolve.
 
         Parameters
@@ -99,33 +102,45 @@ class BeamOperator:
             The padded field, or the part of it where there is light.
         corner : (int, int)
             Where in the padded field that part begins.
+        out : Tensor (batch, channel, y, x), optional
+            What to write into; no gradients are kept then.
 
         Returns
         -------
         Tensor (batch, channel, y, x)
         """
         if self._transfer is not None:
-            return self._by_fourier(sky, corner)
+            cube = self._by_fourier(sky, corner)
+            return cube if out is None else out.copy_(cube)
         (y0, x0), (ny, nx) = corner, sky.shape[2:]
-        # Only the pixels of the field that the light reaches.
-        lit = [
-            (at > low - self.pad - reach) & (at < low - self.pad + n + reach)
-            for at, low, n, reach in zip((self._y, self._x), corner, (ny, nx), self._reach, strict=True)
-        ]
-        (top, bottom), (left, right) = (_span(line) for line in lit)
-        rows = self._to_rows[..., top:bottom, y0 : y0 + ny].to(sky.dtype)
-        if self._to_shear is None:
-            columns = self._from_shear[..., left:right, x0 : x0 + nx].to(sky.dtype)
-            cube = (sky.flatten(1, 2) @ columns.mT).unflatten(1, sky.shape[1:3])
-            cube = rows @ cube if rows.ndim == 2 else torch.stack([a @ b for a, b in zip(rows, cube, strict=True)])
+        (top, bottom), (left, right) = self._reached(corner, (ny, nx))
+        to_rows, to_shear, from_shear = self._matrices(sky.dtype)
+        rows = to_rows[..., top:bottom, y0 : y0 + ny]
+        around = (left, len(self._x) - right, top, len(self._y) - bottom)
+        within = None if any(around) else out
+        if to_shear is None:
+            cube = _down(rows, _across(from_shear[..., left:right, x0 : x0 + nx], sky), within)
         else:
             # Rows of pixels first: each has a matrix of its own.
-            there = self._to_shear[y0 : y0 + ny, :, x0 : x0 + nx].to(sky.dtype)
-            back = self._from_shear[top:bottom, left:right].to(sky.dtype)
-            sheared = sky.transpose(1, 2) @ there.mT
-            cube = ((rows @ sheared.flatten(2)).unflatten(2, sheared.shape[2:]) @ back.mT).transpose(1, 2)
-        around = (left, len(self._x) - right, top, len(self._y) - bottom)
-        return torch.nn.functional.pad(cube, around) if any(around) else cube
+            sheared = sky.transpose(1, 2) @ to_shear[y0 : y0 + ny, :, x0 : x0 + nx].mT
+            sheared = (rows @ sheared.flatten(2)).unflatten(2, sheared.shape[2:])
+            cube = (sheared @ from_shear[top:bottom, left:right].mT).transpose(1, 2)
+        if any(around):
+            cube = torch.nn.functional.pad(cube, around)
+        return cube if out is None or cube is out else out.copy_(cube)
+
+    def _reached(self, corner, shape):
+        """First and one past the last of the rows, and of the columns, of the field that light there reaches."""
+        return [
+            _span((at > low - self.pad - reach) & (at < low - self.pad + n + reach))
+            for at, low, n, reach in zip(self._wanted, corner, shape, self._reach, strict=True)
+        ]
+
+    def _matrices(self, dtype):
+        if dtype not in self._cast:
+            matrices = self._to_rows, self._to_shear, self._from_shear
+            self._cast[dtype] = [m if m is None else m.to(dtype) for m in matrices]
+        return self._cast[dtype]
 
     def _by_fourier(self, sky, corner):
         (y0, x0), (ny, nx) = corner, sky.shape[2:]
@@ -140,9 +155,46 @@ _REACH = 5.0  # sigma, beyond which 6e-7 of a beam's light lies
 _NARROWEST = 0.5  # pixel^2: sampled at whole pixels, a Gaussian of this variance sums to one within 1e-4
 
 
+_BLOCK = 64  # pixels of the result at a time: as fast as all at once in a small field, and far from all in a large one
+
+
+def _across(matrix, sky):
+    """Rows of pixels times a band matrix (..., n, x): (batch, channel, y, n)."""
+    rows = sky.flatten(1, 2)
+    parts = [rows[..., used] @ block.mT for block, used in _blocks(matrix)]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).unflatten(1, sky.shape[1:3])
+
+
+def _down(matrix, sky, out=None):
+    """A band matrix (..., n, y) times columns of pixels: (batch, channel, n, x)."""
+    if matrix.ndim == 3:
+        return torch.stack([_down(one, galaxy) for one, galaxy in zip(matrix, sky, strict=True)])
+    blocks = _blocks(matrix)
+    if out is not None:
+        for (block, used), some in zip(blocks, out.split(_BLOCK, -2), strict=True):
+            torch.matmul(block, sky[..., used, :], out=some)
+        return out
+    parts = [torch.matmul(block, sky[..., used, :]) for block, used in blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+
+def _blocks(matrix):
+    """Blocks (..., n, m) of rows of a band matrix, and the columns that each has anything in."""
+    if matrix.shape[-2] <= _BLOCK:
+        return [(matrix, slice(0, matrix.shape[-1]))]
+    found = []
+    for block in matrix.split(_BLOCK, -2):
+        used = slice(*_span((block > _FAINTEST * block.amax()).flatten(0, -2).any(0).cpu().numpy()))
+        found.append((block[..., used], used))
+    return found
+
+
+_FAINTEST = 1e-9  # of a Gaussian's peak, at 6.4 sigma
+
+
 def _span(line):
     """First and one past the last of what is true; empty where nothing is."""
-    index = line.nonzero()
+    (index,) = np.nonzero(line)
     return (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)
 
 

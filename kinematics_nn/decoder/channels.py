@@ -1,6 +1,7 @@
 """The channels of a cube, and the spectra of points in them: by bins of speed, or one by one where lines are thin."""
 
 import math
+from functools import cached_property
 
 import torch
 
@@ -86,20 +87,22 @@ class Lines:
             spectra = exact if spectra is None else spectra.index_copy(1, fine, exact)
         return spectra
 
-    def slopes(self, c, speed, brightness, by_weight, by_speed):
-        """Spectra, their derivatives, and that by the width (1 + parameter + 1, channel, row), of one galaxy's rows.
+    def slopes(self, c, speed, brightness, by_weight, by_speed, out):
+        """Spectra, derivatives and that by the width of one galaxy's rows, into (1 + parameter + 1, channel, row).
 
-        Derivatives (parameter, k, row) are those of the light, and of the speed [km/s] times the light.
+        Derivatives (parameter, k, row) go in of the light, and of the speed [km/s] times the light.
         """
         a_bin = 1 / self.bins.spacing
         x = torch.addcmul((c["vsys"] - self.bins.first) * a_bin, c["speed"] * a_bin, speed)
         gathered, used = self.bins.gather_slopes(x, brightness, by_weight, by_speed.mul_(a_bin))
-        n, _, rows = gathered.shape
-        spectra = x.new_empty(n + 1, self.matrix.shape[1], rows)
-        torch.matmul(self.matrix[0, :, used], gathered, out=spectra[:n])
-        by_sigma = self.channels.smoothed(self.bins.matrix_slope(self.sigma))
-        torch.matmul(by_sigma[0, :, used], gathered[0], out=spectra[n])
-        return spectra
+        for field, spectra in zip(gathered, out[:-1], strict=True):
+            torch.mm(self.matrix[0, :, used], field, out=spectra)
+        torch.mm(self.matrix_slope[0, :, used], gathered[0], out=out[-1])
+
+    @cached_property
+    def matrix_slope(self):
+        """Derivative of the matrix by the width."""
+        return self.channels.smoothed(self.bins.matrix_slope(self.sigma))
 
 
 def _hanning(edges):

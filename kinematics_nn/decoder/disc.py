@@ -6,7 +6,7 @@ from .beam import BeamOperator, beam_covariance
 from .channels import Channels
 from .galaxies import coefficients, line_width
 from .jacobian import jacobian
-from .plan import plan
+from .plan import grouped, plan
 from .points import PointsOfRule, form_parameters, light_and_speed
 
 __all__ = ["DiscDecoder"]
@@ -77,8 +77,15 @@ class DiscDecoder:
         Tensor (batch, channel, y, x)
             In the cube's unit.
         """
-        at_once = max(1, self.points // (_LIGHTEST * len(self.field.xi)))
-        return torch.cat([self.beam(*self._lit(some)) for some in parameters.split(at_once)])
+        cubes = None
+        if not (torch.is_grad_enabled() and parameters.requires_grad):
+            channels = len(self.grid.edges) - 1
+            cubes = parameters.new_empty(len(parameters), channels, *self.beam.field)
+        seen = [
+            self.beam(sky, corner, None if cubes is None else cubes[first:end])
+            for first, end, sky, corner in self._skies(parameters)
+        ]
+        return torch.cat(seen) if cubes is None else cubes
 
     def jacobian(self, parameters):
         """Render cubes, and their derivatives by every parameter.
@@ -101,18 +108,19 @@ class DiscDecoder:
 
         ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
         """
-        lit, (y0, x0) = self._lit(parameters, light_map)
-        (height, width), (ny, nx) = self.field.shape, lit.shape[2:]
-        return torch.nn.functional.pad(lit, (x0, width - x0 - nx, y0, height - y0 - ny))
+        (height, width), skies = self.field.shape, []
+        for *_, lit, (y0, x0) in self._skies(parameters, light_map):
+            ny, nx = lit.shape[2:]
+            skies.append(torch.nn.functional.pad(lit, (x0, width - x0 - nx, y0, height - y0 - ny)))
+        return torch.cat(skies)
 
     def plan(self, parameters, points):
-        """Parts of the sky to sum, of about so many points each at most."""
-        parts = plan(self.field, self.forms, parameters, self.quadrature, self.faint)
-        return [some for part in parts for some in part.split(max(1, points // max(len(part.rule), _LIGHTEST)))]
+        """Galaxies in groups (first, one past the last, parts) of about so many points; see `plan.grouped`."""
+        return grouped(plan(self.field, self.forms, parameters, self.quadrature, self.faint), points)
 
     def rules(self, parts):
-        """The rules (rule,) among parts, and how far apart their points are (rule, 1) [arcsec]."""
-        rules = list(dict.fromkeys(part.rule for part in parts))
+        """Dict of the rules among parts to their number, and how far apart their points are (rule, 1) [arcsec]."""
+        rules = {rule: k for k, rule in enumerate(dict.fromkeys(part.rule for part in parts))}
         spacing = [[self.field.side * rule.spacing] for rule in rules]
         return rules, torch.tensor(spacing, dtype=self.field.xi.dtype, device=self.field.xi.device)
 
@@ -122,57 +130,90 @@ class DiscDecoder:
             self._rules[rule] = PointsOfRule(rule, self.field)
         return self._rules[rule]
 
-    def _lit(self, parameters, light_map=None):
-        """The part of the padded sky (batch, channel, y, x) that holds all the light, and where it begins (y, x)."""
-        parts = self.plan(parameters, self.points)
-        rules, spacing = self.rules(parts)
+    def _skies(self, parameters, light_map=None):
+        """A few galaxies at a time: the first and one past the last, their padded sky where it is lit, and its corner.
+
+        The sky is (batch, channel, y, x); where it begins in the padded field is (y, x).
+        """
+        at_once = max(1, _PIXELS_PLANNED // len(self.field.xi))
+        for start in range(0, len(parameters), at_once):
+            some = slice(start, start + at_once)
+            for first, end, sky, corner in self._planned(parameters[some]):
+                first, end, ((y, x), (ny, nx)) = start + first, start + end, (corner, sky.shape[2:])
+                if light_map is not None:
+                    sky = sky * light_map[first:end, None, y : y + ny, x : x + nx]
+                yield first, end, sky, corner
+
+    def _planned(self, parameters):
+        """`_skies` of galaxies that are planned together."""
+        groups = self.plan(parameters, self.points)
+        rules, spacing = self.rules(part for *_, parts in groups for part in parts)
         table = coefficients(self.forms, parameters, spacing, self.grid.convention, self.channels.least_sigma)
         lines = self.channels.lines(table["sigma"][0]) if "sigma" in table else None
         names, numbers = list(table), torch.stack(list(table.values()), 1)  # (rule, name, batch)
-        spectra, light = [], []
-        for part in parts:
-            its = numbers[rules.index(part.rule)]
-            c = dict(zip(names, (its if len(parameters) == 1 else its[:, part.batch]).unbind(), strict=True))
-            brightness, speed = light_and_speed(self.forms, c, placed := self.points_of(part.rule).place(c, part.pixel))
-            if lines is None:
-                radius = placed.radius.flatten(0, 1)
-                sigma = self.forms.velocity_dispersion.evaluate(radius, *form_parameters(c, "dispersion"))
-                sigma = line_width(c["to_axis"] * sigma, self.channels.least_sigma)
-                spectra.append(self.channels.exact(torch.addcmul(c["vsys"], c["speed"], speed), sigma, brightness))
-            else:
-                spectra.append(lines(c, speed, brightness, part.batch))
-            light.append(brightness.sum(0))
-        batch, pixel = torch.cat([part.batch for part in parts]), torch.cat([part.pixel for part in parts])
-        factor = self._factor(parameters, torch.cat(light), batch, pixel)[batch]
-        if light_map is not None:
-            factor = factor * light_map.flatten(1)[batch, pixel]
-        sky, corner = self.place(torch.cat(spectra, 1) * factor, batch, pixel, len(parameters))
-        return sky.transpose(0, 1), corner
-
-    def _factor(self, parameters, light, batch, pixel):
-        """What light of a flux of one is multiplied by (batch,), so that a disc that lies in the field has its flux."""
         flux = parameters[:, self.names.index("flux")] * self.grid.brightness_per_flux
+        for first, end, parts in groups:
+            spectra, light = [], []
+            for part in parts:
+                its = numbers[rules[part.rule]]
+                its = its[:, first:end] if end - first == 1 else its.index_select(1, part.batch)
+                found = self._spectra(part, dict(zip(names, its.unbind(), strict=True)), lines)
+                spectra.append(found[0])
+                light.append(found[1])
+            batch, pixel = (joined([part[k] for part in parts]) for k in (1, 2))
+            factor = self._factor(flux[first:end], joined(light), batch - first, pixel)
+            spectra.append(spectra[0].new_zeros(len(spectra[0]), 1))  # of pixels that are dark
+            source, corner = self.box(batch - first, pixel, end - first)
+            sky = torch.cat(spectra, 1).index_select(1, source.flatten()).unflatten(1, source.shape)
+            in_place = None if torch.is_grad_enabled() and sky.requires_grad else sky
+            yield first, end, torch.mul(sky, factor[:, None, None], out=in_place).transpose(0, 1), corner
+
+    def _spectra(self, part, c, lines):
+        """Spectra (channel, row) and light (row,) of the pixels of a part, for a flux of one."""
+        points = self.points_of(part.rule).place(c, part.pixel)
+        brightness, speed = light_and_speed(self.forms, c, points)
+        if lines is not None:
+            spectra = lines(c, speed, brightness, part.batch)
+        else:
+            own = form_parameters(c, "dispersion")
+            sigma = c["to_axis"] * self.forms.velocity_dispersion.evaluate(points.radius.flatten(0, 1), *own)
+            speed = torch.addcmul(c["vsys"], c["speed"], speed)
+            spectra = self.channels.exact(speed, line_width(sigma, self.channels.least_sigma), brightness)
+        return spectra, brightness.sum(0)
+
+    def _factor(self, flux, light, batch, pixel):
+        """What light of a flux of one is multiplied by (batch,), so that a disc that lies in the field has its flux."""
         found = torch.zeros_like(flux).index_add(0, batch, light) * self.field.area
-        cut = torch.zeros_like(flux).index_add(0, batch, self.field.at_border(pixel).to(flux)) > 0
+        cut = torch.zeros_like(flux).index_add(0, batch, self.field.border.index_select(0, pixel).to(flux)) > 0
         return flux / torch.where(cut | (found == 0), torch.ones_like(found), found)
 
-    def place(self, spectra, batch, pixel, n):
-        """The part of the padded sky (..., n, y, x) that holds the pixels of n galaxies, and where it begins (y, x).
+    def box(self, batch, pixel, n):
+        """Where pixels (row,) of n galaxies lie in the least box that holds them all.
 
-        ``spectra`` (..., row) are those of ``batch`` (row,) and ``pixel`` (row,).
+        Returns
+        -------
+        source : Tensor (n, y, x)
+            The row of each pixel of the box, and one past the last of those that have none.
+        corner : (int, int)
+            Where in the padded field the box begins (y, x).
         """
-        width = self.field.shape[1]
-        y, x = pixel // width, pixel % width
+        y, x = (of.index_select(0, pixel) for of in self.field.rows_and_columns)
         (y0, y1), (x0, x1) = (_limits(at) for at in (y, x))
-        # Every pixel takes its row, and those that have none the dark one after the last.
-        source = torch.full((n, (y1 - y0) * (x1 - x0)), len(pixel), device=pixel.device)
-        source[batch, (y - y0) * (x1 - x0) + x - x0] = torch.arange(len(pixel), device=pixel.device)
-        sky = torch.nn.functional.pad(spectra, (0, 1)).index_select(-1, source.flatten())
-        return sky.view(*spectra.shape[:-1], n, y1 - y0, x1 - x0), (y0, x0)
+        source = torch.full((n, y1 - y0, x1 - x0), len(pixel), device=pixel.device)
+        source[batch, y - y0, x - x0] = torch.arange(len(pixel), device=pixel.device)
+        return source, (y0, x0)
 
 
-_LIGHTEST = 8  # points that a pixel counts for at least: what is done once a pixel takes memory, too
+_PIXELS_PLANNED = 1_000_000  # at a time, of all galaxies
+
+
+def joined(parts):
+    """Parts (..., row) one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _limits(at):
-    return (int(at.min()), int(at.max()) + 1) if len(at) else (0, 1)
+    if not len(at):
+        return 0, 1
+    least, most = torch.aminmax(at)
+    return int(least), int(most) + 1

@@ -108,10 +108,17 @@ class Field:
         """Of a pixel [arcsec2]."""
         return float(torch.linalg.det(self.pixel_matrix.double()).abs())
 
-    def at_border(self, pixel):
-        """Whether pixels are the outermost of the field."""
-        y, x = pixel // self.shape[1], pixel % self.shape[1]
-        return (y == 0) | (x == 0) | (y == self.shape[0] - 1) | (x == self.shape[1] - 1)
+    @cached_property
+    def rows_and_columns(self):
+        """Row and column (pixel,) of each pixel."""
+        pixel = torch.arange(len(self.xi), device=self.xi.device)
+        return pixel // self.shape[1], pixel % self.shape[1]
+
+    @cached_property
+    def border(self):
+        """Whether each pixel (pixel,) is one of the outermost."""
+        (y, x), (ny, nx) = self.rows_and_columns, self.shape
+        return (y == 0) | (x == 0) | (y == ny - 1) | (x == nx - 1)
 
 
 def regular_grid(shape, pixel_scale=1.0, channel_width=1.0, beam=(3.0, 3.0, 0.0), dtype=torch.float32, device=None):

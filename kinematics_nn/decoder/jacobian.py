@@ -28,7 +28,7 @@ def jacobian(decoder, parameters):
 
 def _of_galaxy(decoder, parameters, cubes):
     """The cube of a galaxy (1, n_parameters) and its derivatives, into ``cubes`` (1 + n_parameters, channel, y, x)."""
-    parts = decoder.plan(parameters, decoder.points // _MEMORY)
+    ((*_, parts),) = decoder.plan(parameters, decoder.points // _MEMORY)
     rules, spacing = decoder.rules(parts)
     convention, channels = decoder.grid.convention, decoder.channels
     table, slopes = coefficient_slopes(decoder.forms, parameters, spacing, convention, channels.least_sigma)
@@ -38,36 +38,50 @@ def _of_galaxy(decoder, parameters, cubes):
     # Flux is none of them, nor what moves nothing: the thickness of a disc that has none.
     moving = torch.stack(list(slopes.values())).abs().amax((0, 1)).nonzero()[:, 0]
     slopes = {name: of[:, moving] for name, of in slopes.items()}
-    spectra, light, by_light = [], 0, 0
+    pixel = torch.cat([part.pixel for part in parts])
+    spectra = cubes.new_empty(1 + len(moving) + in_bins, cubes.shape[1], len(pixel) + 1)
+    spectra[..., -1] = 0  # that of pixels that are dark
+    light, by_light, first = 0, 0, 0
     for part in parts:
-        of = rules.index(part.rule)
+        of = rules[part.rule]
         c, d = ({name: value[of] for name, value in values.items()} for values in (table, slopes))
         points = _Points(decoder.forms, c, d, decoder.points_of(part.rule).place(c, part.pixel))
         by_weight, by_speed = points.by_weight(), points.by_speed()
         light, by_light = light + points.brightness.sum(), by_light + by_weight.sum((1, 2))
+        its = spectra[..., first : first + len(part.pixel)]
+        first += len(part.pixel)
         if in_bins:
-            spectra.append(lines.slopes(c, points.speed, points.brightness, by_weight, by_speed))
+            lines.slopes(c, points.speed, points.brightness, by_weight, by_speed, its)
         else:
             sigma, by_width = points.width(channels.least_sigma)
             speed = torch.addcmul(c["vsys"], c["speed"], points.speed)
-            spectra.append(channels.exact_slopes(speed, sigma, points.brightness, (by_weight, by_speed, by_width)))
-    pixel = torch.cat([part.pixel for part in parts])
-    sky, corner = decoder.place(torch.cat(spectra, 2), torch.zeros_like(pixel), pixel, 1)
-    seen = decoder.beam(sky[:, :, 0], corner)
-    # From what was seen (the cube, its derivatives by what moves points, and by the width) to all parameters.
+            its.copy_(channels.exact_slopes(speed, sigma, points.brightness, (by_weight, by_speed, by_width)))
+    # One at a time from here on, in memory that is there already.
+    source, corner = decoder.box(torch.zeros_like(pixel), pixel, 1)
+    sky = cubes.new_empty(1, cubes.shape[1], *source.shape[1:])
+
+    def see(spectra, out):
+        torch.index_select(spectra, 1, source.flatten(), out=sky.view(len(spectra), -1))
+        return decoder.beam(sky, corner, out[None])[0]
+
     found = light * decoder.field.area
-    free = found == 0 or decoder.field.at_border(pixel).any()
-    norm = decoder.grid.brightness_per_flux / (1 if free else found)
-    flux = decoder.names.index("flux")
-    share = parameters[0, flux] * norm
-    weights = cubes.new_zeros(len(cubes), len(seen))
-    weights[0, 0], weights[1 + flux, 0] = share, norm
-    weights[1 + moving, 1 + torch.arange(len(moving), device=moving.device)] = share
-    if not free:
-        weights[1 + moving, 0] = by_light * (-share / light)
+    free = bool(found == 0 or decoder.field.border[pixel].any())
+    norm = decoder.grid.brightness_per_flux / (1 if free else float(found))
+    flux = 1 + decoder.names.index("flux")
+    share = float(parameters[0, flux - 1]) * norm
+    cube = see(spectra[0], cubes[0])
+    torch.mul(cube, norm, out=cubes[flux])
+    cube.mul_(share)
+    for k, at in enumerate((1 + moving).tolist()):
+        see(spectra[1 + k], cubes[at]).mul_(share)
+        if not free:
+            cubes[at].add_(cube, alpha=-float(by_light[k] / light))
+    still = set(range(1, len(cubes))) - {flux, *(1 + moving).tolist()}
+    cubes[sorted(still)] = 0
     if in_bins:
-        weights[1:, -1] = share * by_sigma
-    torch.matmul(weights, seen.flatten(1), out=cubes.flatten(1))
+        by_width = see(spectra[-1], torch.empty_like(cube))
+        for at in by_sigma.nonzero()[:, 0].tolist():
+            cubes[1 + at].add_(by_width, alpha=share * float(by_sigma[at]))
 
 
 class _Points:

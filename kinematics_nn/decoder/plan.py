@@ -9,9 +9,10 @@ import torch
 from .geometry import least_thickness, sky_to_axes
 from .quadrature import Quadrature
 
-__all__ = ["Part", "plan"]
+__all__ = ["Part", "grouped", "plan"]
 
 _CENTRE = 2.0  # pixels about the centre on every side that are summed more finely
+_LIGHTEST = 8  # points that a pixel counts for at least: what is done once a pixel takes memory, too
 
 
 class Part(NamedTuple):
@@ -21,9 +22,51 @@ class Part(NamedTuple):
     batch: torch.Tensor
     pixel: torch.Tensor
 
-    def split(self, rows):
-        """The same in parts of so many rows at most."""
+    @property
+    def cost(self):
+        """In points."""
+        return len(self.pixel) * max(len(self.rule), _LIGHTEST)
+
+    def split(self, points):
+        """The same in parts of about so many points at most."""
+        rows = max(1, points // max(len(self.rule), _LIGHTEST))
         return [Part(self.rule, *some) for some in zip(self.batch.split(rows), self.pixel.split(rows), strict=True)]
+
+
+def grouped(parts, points):
+    """Galaxies in their order, as many at a time as have about so many points together.
+
+    Parameters
+    ----------
+    parts : list (galaxy) of list of Part
+    points : int
+
+    Returns
+    -------
+    list of (int, int, list of Part)
+        The first galaxy and one past the last, and their parts, those of one rule joined.
+    """
+    groups, cost = [], math.inf
+    for k, of in enumerate(parts):
+        own = sum(part.cost for part in of)
+        cost += own
+        if cost > points:
+            groups.append((k, []))
+            cost = own
+        groups[-1][1].extend(of)
+    ends = [first for first, _ in groups[1:]] + [len(parts)]
+    return [(first, end, _joined(of, points)) for (first, of), end in zip(groups, ends, strict=True)]
+
+
+def _joined(parts, points):
+    by_rule = defaultdict(list)
+    for part in parts:
+        by_rule[part.rule].append(part)
+    joined = [
+        of[0] if len(of) == 1 else Part(rule, *(torch.cat([part[k] for part in of]) for k in (1, 2)))
+        for rule, of in by_rule.items()
+    ]
+    return [some for part in joined for some in part.split(points)]
 
 
 @torch.no_grad()
@@ -43,8 +86,8 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
 
     Returns
     -------
-    list of Part
-        Of those pixels alone that hold any light worth the name.
+    list (batch) of list of Part
+        Of those pixels alone that hold any light worth the name; one at least for each galaxy, be it empty.
     """
     values = forms.values(parameters)
     light = [value[:, None] for value in values["surface_brightness"]]
@@ -60,25 +103,32 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
     minor = (w.abs() - height).clamp(min=0) / cos.clamp(min=1e-3)
     lit = u**2 + minor**2 < outer**2
     if quadrature is not None:
-        return [Part(quadrature, *lit.nonzero(as_tuple=True))]
-    centre = (u.abs() < _CENTRE * side) & (w.abs() < _CENTRE * side)
+        return [[_part(quadrature, k, its)] for k, its in enumerate(lit)]
+    centre = (u.abs() < _CENTRE * side) & (w.abs() < _CENTRE * side) & lit
+    lit ^= centre
     minor = (extent * cos + thickness * sin) / side
     reach = thickness * sin / cos.clamp(min=1e-6) / side
     fine = least_thickness(side * Quadrature(65).spacing, extent, inclination)
     ratio = (thickness + fine) * sin / (extent * cos).clamp(min=1e-6 * extent)
-    rules = defaultdict(list)
+    parts = []
     for k, of in enumerate(torch.cat([minor, reach, ratio], 1).tolist()):
         rule = Quadrature.suited(*of)
-        for part, its in ((lit[k] & ~centre[k], rule), (lit[k] & centre[k], rule.finer())):
-            pixel = part.nonzero()[:, 0]
-            rules[its].append((torch.full_like(pixel, k), pixel))
-    parts = [Part(rule, *(torch.cat(part) for part in zip(*rows, strict=True))) for rule, rows in rules.items()]
-    return [part for part in parts if len(part.pixel)] or parts[:1]
+        both = [_part(rule, k, lit[k]), _part(rule.finer(), k, centre[k])]
+        parts.append([part for part in both if len(part.pixel)] or both[:1])
+    return parts
+
+
+def _part(rule, k, lit):
+    pixel = lit.nonzero()[:, 0]
+    return Part(rule, torch.full_like(pixel, k), pixel)
+
+
+_RADII = torch.logspace(-2, 1.6, 96)  # scale lengths
 
 
 def _outer_radius(profile, light, extent, faint):
     """Radius (batch, 1) beyond which there is ``faint`` of the light at most."""
-    radii = extent * torch.logspace(-2, 1.6, 96, dtype=extent.dtype, device=extent.device)
+    radii = extent * _RADII.to(extent)
     grown = torch.cumsum(profile.evaluate(radii, *light) * radii**2, 1)
     last = (grown < (1 - faint) * grown[:, -1:]).sum(1, keepdim=True).clamp(max=radii.shape[1] - 1)
     return radii.gather(1, last)

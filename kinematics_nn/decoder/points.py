@@ -55,7 +55,8 @@ class PointsOfRule:
         if depth is not None and depth.shape[2] > 1:
             depth = depth.index_select(2, pixel)
         sin, cos = c["sin"], c["cos"]
-        xi, eta = self.field.xi[pixel] - c["east"], self.field.eta[pixel] - c["north"]
+        xi = self.field.xi.index_select(0, pixel) - c["east"]
+        eta = self.field.eta.index_select(0, pixel) - c["north"]
         u = (xi * sin + eta * cos + (self._xi * sin + self._eta * cos))[None]
         w = (xi * cos - eta * sin + (self._xi * cos - self._eta * sin))[None]
         y, z = c["y_w"] * w, c["z_w"] * w
@@ -73,8 +74,8 @@ def light_and_speed(forms, c, points):
     """Light (point, row) of points for a flux of one, and their speed along the line of sight over ``c["speed"]``."""
     light, curve = (form_parameters(c, name) for name in ("light", "curve"))
     away = 0.0 if points.depth is None else points.depth.abs()
-    column = vertical_law(points.z.abs(), c["step"], away) * points.share
-    weight = (column * c["weight"]).flatten(0, 1)
+    column = vertical_law(points.z.abs(), c["step"], away) * (c["weight"] * points.share)
+    weight = column.flatten(0, 1)
     radius, cosine = points.radius.flatten(0, 1), (points.u / points.radius).flatten(0, 1)
     speed = line_of_sight_speed(cosine, forms.rotation_curve.evaluate(radius, *curve))
     return forms.surface_brightness.evaluate(radius, *light) * weight, speed
