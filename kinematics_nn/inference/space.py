@@ -19,7 +19,7 @@ _EDGE = 1e-9
 
 
 class ParameterSpace:
-    r"""Maps variates x to parameters, such that the prior is a standard normal one in x (and flat in position angle).
+    r"""Maps variates x to parameters, such that the prior is standard normal in x, and flat over a turn in position angle.
 
     A parameter is the quantile function of its prior at :math:`\Phi(x)`. That leaves no limits to run into, and makes
     the prior as Gaussian as a posterior is hoped to be. Radii whose prior counts in the disc's own scale follow it. The
@@ -62,8 +62,11 @@ class ParameterSpace:
         own = {prior.name for prior in self.priors}
         normal = [k for k, name in enumerate(self.free) if name != "pa" and name not in own]
         log = -0.5 * (x[:, normal] ** 2).sum(1) - 0.5 * len(normal) * math.log(2 * math.pi)
-        if "pa" in self.free and "pa" not in own:
-            log = log + math.log(_PA_UNIT / 360)
+        if "pa" in self.free:
+            flat = 0.0 if "pa" in own else math.log(_PA_UNIT / 360)
+            # One turn: an angle counts once.
+            inside = (_PA_UNIT * x[:, self.free.index("pa")]).abs() <= 180
+            log = log + torch.where(inside, flat, -math.inf)
         for prior in self.priors:
             log = log + self._log_density(prior, x)
         joint = [slot for slot in self.slots if getattr(self.forms, slot).prior_residuals is not None]

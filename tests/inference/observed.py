@@ -1,0 +1,74 @@
+"""Small observations of discs, made by the decoder, with noise whose covariance is known."""
+
+import numpy as np
+import torch
+
+from kinematics_nn.decoder import Forms, Grid, render_on
+from kinematics_nn.forms import get_form
+from kinematics_nn.observation import Observation
+from kinematics_nn.observation.correlation import beam_covariance, known_correlation
+
+FORMS = Forms(
+    get_form("arctan", "rotation_curve"),
+    get_form("exponential", "surface_brightness"),
+    get_form("constant", "velocity_dispersion"),
+)
+DISC = {
+    "inclination": 55.0, "pa": 40.0, "east": 0.4, "north": -0.7, "vsys": 12.0, "flux": 10.0, "thickness": 0.3,
+    "velocity_dispersion": 15.0, "vmax": 140.0, "r_turn": 1.5, "r_scale": 3.0,
+}  # fmt: skip
+CHANNEL = 30.0  # km/s
+
+
+def make_observation(
+    shape=(12, 20, 20), beam=(3.5, 3.0, 20.0), spatial="wide", spectral="white", snr=10.0, seed=1, **disc
+):
+    """An `Observation` of a disc (`DISC`, and what differs from it), of pixels of 1 arcsec."""
+    n, ny, nx = shape
+    y, x = np.mgrid[:ny, :nx]
+    beam = np.array(beam)
+    matrix = np.diag([-1.0, 1.0])
+    empty = Observation(
+        data=np.zeros(shape, np.float32),
+        valid=np.ones(shape, bool),
+        emission=np.zeros(shape, bool),
+        rms=np.ones(shape, np.float32),
+        edges=CHANNEL * (np.arange(n + 1) - n / 2),
+        xi=(nx - 1) / 2 - x.astype(float),
+        eta=y - (ny - 1) / 2,
+        beam=beam,
+        correlation=known_correlation(spatial, spectral, beam_covariance(beam, matrix), n),
+        header={"convention": "radio", "brightness_per_flux": 1.133 * beam[0] * beam[1], "descending": False},
+    )
+    clean = render_on(Grid.from_observation(empty), FORMS, DISC | disc).numpy()
+    rms = np.full(shape, clean.max() / snr, np.float32)
+    noise = empty.correlation.draw(shape, np.random.default_rng(seed))
+    return changed(empty, data=clean + rms * noise, rms=rms, emission=clean > 2 * rms)
+
+
+def changed(observation, **fields):
+    """The observation with other fields; what is not valid is 0, as `observe` has it."""
+    fields = vars(observation) | fields
+    fields["data"] = np.where(fields["valid"], fields["data"], 0).astype(np.float32)
+    return Observation(**fields)
+
+
+def vector(names, **disc):
+    """Parameters (1, n) of `DISC`, and what differs from it."""
+    return torch.tensor([[(DISC | disc)[name] for name in names]], dtype=torch.float64)
+
+
+def dense_covariance(observation, whitener):
+    """Covariance of the voxels that a `Whitener` uses, channel by channel, from its definition: (voxel, voxel)."""
+    index = np.flatnonzero(whitener.channels)
+    y, x = (axis.ravel() for axis in np.meshgrid(whitener.rows.numpy(), whitener.columns.numpy(), indexing="ij"))
+    used = observation.valid[index][:, y, x].all(0)
+    y, x = y[used], x[used]
+    lags = observation.correlation.spatial
+    middle = len(lags) // 2
+    dy, dx = y[:, None] - y, x[:, None] - x
+    far = np.maximum(abs(dy), abs(dx)) > middle
+    sky = np.where(far, 0, lags[np.clip(dy + middle, 0, 2 * middle), np.clip(dx + middle, 0, 2 * middle)])
+    spectral = observation.correlation.spectral[abs(index[:, None] - index)]
+    rms = observation.rms[index][:, y, x].astype(float).ravel()
+    return np.kron(spectral, sky) * rms * rms[:, None], np.ravel_multi_index((y, x), observation.shape[1:])

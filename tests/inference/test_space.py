@@ -1,0 +1,196 @@
+"""The space of variates: standard normal draws are the declared priors, and back."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from kinematics_nn.decoder import Forms
+from kinematics_nn.forms import get_form, list_forms
+from kinematics_nn.inference.priors import user_priors
+from kinematics_nn.inference.space import THICKNESS, THIN_SHARE, ParameterSpace
+from kinematics_nn.results.tables import parameter_columns
+
+SCALES = {"beam": 4.0, "field": 40.0, "r_scale": 5.0}
+DEFAULT = {"rotation_curve": "arctan", "surface_brightness": "exponential", "velocity_dispersion": "constant"}
+
+
+def make_space(fixed=None, priors=None, **names):
+    forms = Forms(**{slot: get_form(name, slot) for slot, name in (DEFAULT | names).items()})
+    units = {name: unit for name, (unit, _) in parameter_columns(forms, "Jy km / s", sky=False).items()}
+    priors = user_priors(priors or {}, units)
+    return ParameterSpace(forms, (1.0, -2.0, 30.0), (8.0, 9.0, 100.0), 200.0, SCALES, fixed, priors)
+
+
+def variates(space, n, seed=1):
+    return torch.randn(n, len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def parameters_of(space, x):
+    return dict(zip(space.names, space.parameters(x).T.numpy(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def draws():
+    """Draws of the prior, by way of the variates."""
+    space = make_space()
+    return parameters_of(space, variates(space, 20_000))
+
+
+@pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
+def test_variates_are_the_inverse_for_every_form(known):
+    space = make_space(**{known.kind: known.name})
+    x = variates(space, 200).clamp(-3, 3)
+    thickness = space.free.index("thickness")
+    x[:, thickness] = x[:, thickness].abs()  # all variates of a thin disc are the same disc
+    # Quantiles and back in float64; at 3 sigma a digit of a probability is 1e-13 of a variate.
+    torch.testing.assert_close(space.variates(space.parameters(x)), x, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
+def test_draws_of_every_form_follow_its_priors(known):
+    space = make_space(**{known.kind: known.name})
+    values = parameters_of(space, variates(space, 4000))
+    slots = dict(zip(space.forms.slots[known.kind], known.form.parameters, strict=True))
+    light = [values[name] for name in space.forms.slots["surface_brightness"]]
+    r_scale = space.forms.surface_brightness.half_light_radius(*light) / 1.678
+    for name, parameter in slots.items():
+        # A light's own scale counts in itself by the observation's; others follow the light draw by draw.
+        own = SCALES if known.kind == "surface_brightness" else SCALES | {"r_scale": 1.0}
+        counted = values[name] / (r_scale if "r_scale" in parameter.prior.scales and own["r_scale"] == 1 else 1)
+        cdf = prior_cdf(parameter.prior.resolve(own))
+        assert stats.kstest(counted, cdf).pvalue > 1e-4, name  # of 100 at a fixed seed; a wrong law gives 1e-20
+
+
+def prior_cdf(prior):
+    at = prior.ppf(np.linspace(0, 1, 2001)[1:-1])
+    return lambda value: np.interp(value, at, np.linspace(0, 1, 2001)[1:-1], left=0, right=1)
+
+
+def test_orientation_is_isotropic(draws):
+    assert stats.kstest(np.cos(np.radians(draws["inclination"])), "uniform").pvalue > 1e-3
+    assert draws["inclination"].min() > 0
+    assert draws["inclination"].max() < 90
+
+
+def test_a_quarter_of_the_discs_are_thin_and_the_others_log_uniform(draws):
+    ratio = draws["thickness"] / draws["r_scale"]
+    # Binomial, 4 sigma.
+    assert np.mean(ratio == 0) == pytest.approx(THIN_SHARE, abs=4 * np.sqrt(0.19 / len(ratio)))
+    # r50 / 1.678 is the disc's scale to 2e-4.
+    assert ratio[ratio > 0].min() == pytest.approx(THICKNESS[0], rel=1e-3)
+    logs = np.log(ratio[ratio > 0] / THICKNESS[0]) / np.log(THICKNESS[1] / THICKNESS[0])
+    assert stats.kstest(logs, "uniform").pvalue > 1e-3
+
+
+def test_turnover_radii_follow_the_disc(draws):
+    logs = np.log(draws["r_turn"] / draws["r_scale"] / 0.02) / np.log(5.0 / 0.02)
+    assert stats.kstest(logs, "uniform").pvalue > 1e-3
+    assert abs(stats.spearmanr(logs, draws["r_scale"]).statistic) < 4 / np.sqrt(len(logs))
+
+
+def test_centre_and_systemic_velocity_are_normal(draws):
+    for name, mean, std in (("east", 1.0, 8.0), ("north", -2.0, 9.0), ("vsys", 30.0, 100.0)):
+        assert stats.kstest(draws[name], stats.norm(mean, std).cdf).pvalue > 1e-3
+
+
+def mass_along(space, name, low=-8.0, high=8.0):
+    """The integral of the prior along one variate, the others' density at 0 taken away."""
+    k = space.free.index(name)
+
+    def density(value):
+        x = torch.zeros(len(value), len(space), dtype=torch.float64)
+        x[:, k] = torch.as_tensor(value)
+        return np.exp(space.log_prior(x).numpy())
+
+    own = {prior.name for prior in space.priors}
+    others = [1 / np.sqrt(2 * np.pi) for other in space.free if other not in own | {"pa", name}]
+    others += [10 / 360 for other in space.free if other == "pa" and name != "pa" and "pa" not in own]
+    value = np.linspace(low, high, 40_001)
+    return integrate.trapezoid(density(value), value) / np.prod(others)
+
+
+@pytest.mark.parametrize("name", make_space().free)
+def test_the_prior_integrates_to_one(name):
+    low, high = (-30.0, 30.0) if name == "pa" else (-8.0, 8.0)
+    # The grid's step is 4e-4; the position angle's density ends at a step.
+    assert mass_along(make_space(), name, low, high) == pytest.approx(1, abs=1e-4 if name != "pa" else 2e-3)
+
+
+GIVEN = {
+    "normal": ("inclination", (40.0, 5.0)),
+    "of a radius": ("r_turn", (3.0, 0.5)),
+    "bounds": ("vmax", {"low": 80.0, "high": 200.0}),
+    "scipy": ("velocity_dispersion", stats.gamma(4, scale=3)),
+    "angle across its branch": ("pa", (25.0, 10.0)),
+    "narrow": ("vsys", (30.0, 2.0)),
+}
+
+
+@pytest.mark.parametrize(("name", "given"), GIVEN.values(), ids=GIVEN)
+def test_a_prior_of_the_users_integrates_to_one(name, given):
+    space = make_space(priors={name: given})
+    low, high = (-20.0, 20.0) if name == "pa" else (-8.0, 8.0)
+    # Bounds are steps between the points of the grid.
+    assert mass_along(space, name, low, high) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("inclination", (40.0, 5.0)), ("vmax", (150.0, 20.0)), ("r_turn", (3, 0.5))]
+)
+def test_a_prior_of_the_users_takes_the_place_of_the_default(name, given):
+    space = make_space(priors={name: given})
+    x = variates(space, 100_000)
+    # Draws of the default, weighted by what the priors differ in, are draws of the user's.
+    weight = torch.softmax(space.log_prior(x) - make_space().log_prior(x), 0).numpy()
+    values = parameters_of(space, x)[name]
+    mean = weight @ values
+    # Some thousand effective draws: a twentieth of the standard deviation.
+    assert (mean, np.sqrt(weight @ (values - mean) ** 2)) == pytest.approx(given, abs=0.06 * given[1])
+
+
+def test_an_angle_has_one_turn():
+    space = make_space()
+    x = variates(space, 2000) * 20
+    inside = abs(space.parameters(x)[:, space.names.index("pa")] - 200) <= 180
+    assert 0.3 < inside.double().mean() < 0.95
+    assert torch.equal(torch.isfinite(space.log_prior(x)), inside)
+
+
+def test_what_is_fixed_is_held_and_no_variate():
+    fixed = {"inclination": 30.0, "r_scale": 6.0, "thickness": 0.0, "pa": 10.0, "vsys": 5.0, "vmax": 120.0}
+    space = make_space(fixed=fixed)
+    assert set(space.free) == {"east", "north", "velocity_dispersion", "r_turn"}
+    x = variates(space, 50)
+    values = parameters_of(space, x)
+    for name, value in fixed.items():
+        assert (values[name] == value).all()
+    torch.testing.assert_close(space.variates(space.parameters(x)), x)
+    logs = np.log(values["r_turn"] / 6.0)
+    assert logs.min() > np.log(0.0199)  # its prior counts in the scale that is held
+    assert logs.max() < np.log(5.01)
+
+
+@pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
+def test_derivatives_are_those_of_the_chain_rule(known):
+    space = make_space(**{known.kind: known.name})
+    x = variates(space, 5).requires_grad_()
+    found = space.derivatives(x.detach())
+    expected = torch.zeros_like(found)
+    for column in range(len(space.names)):
+        values = space.parameters(x)[:, column]
+        if values.requires_grad:
+            expected[:, :, column] = torch.autograd.grad(values.sum(), x, retain_graph=True)[0]
+    assert torch.isfinite(found).all()
+    # Central differences of step 1e-4: their error is a sixth of its square times the third derivative.
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_values_outside_a_prior_come_to_its_edge():
+    space = make_space()
+    x = torch.zeros(1, len(space), dtype=torch.float64)
+    beyond = space.parameters(x).repeat(2, 1)
+    beyond[:, space.names.index("vmax")] = torch.tensor([1e6, 1e-6])
+    found = space.variates(beyond)
+    assert torch.isfinite(found).all()
+    assert found[:, space.free.index("vmax")].tolist() == [5.0, -5.0]
