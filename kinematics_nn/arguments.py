@@ -7,6 +7,7 @@ from .forms.base import KINDS
 from .quantities import parse_quantity
 
 __all__ = [
+    "add_calibrate_arguments",
     "add_fit_arguments",
     "add_simulate_arguments",
     "given",
@@ -69,6 +70,19 @@ def add_simulate_arguments(sub):
     sub.add_argument("--integrate-pixels", action="store_true", default=None, help="as an optical detector does")
     sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
     sub.add_argument("--seed", type=int, help="of the noise")
+
+
+def add_calibrate_arguments(sub):
+    """Declare what ``kinematics-nn calibrate`` takes."""
+    sub.add_argument("--out", metavar="FOLDER", required=True, help="of the run: parts, tables and a figure")
+    sub.add_argument("--galaxies", choices=("own", "kinms"), default="own", help="whose code makes them")
+    sub.add_argument("--method", choices=("refined", "network"), default="refined")
+    sub.add_argument("--n", type=int, default=1000, help="galaxies, all shards together")
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--shard", metavar="i/N", default="1/1", help="the i-th of N processes that share the galaxies")
+    sub.add_argument("--least", type=int, default=150, metavar="N", help="galaxies in a bin, at least")
+    for kind in KINDS:
+        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="of galaxies and fits")
 
 
 def _beam_argument(sub):

@@ -10,7 +10,15 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
-from .arguments import add_fit_arguments, add_simulate_arguments, given, quantities, read_beam, read_model
+from .arguments import (
+    add_calibrate_arguments,
+    add_fit_arguments,
+    add_simulate_arguments,
+    given,
+    quantities,
+    read_beam,
+    read_model,
+)
 from .errors import KinematicsError
 from .forms.base import KINDS
 from .quantities import parse_quantity, parse_range
@@ -112,6 +120,29 @@ def demo(args):
     print(comparison(result, truth))
 
 
+def calibrate(args):
+    """Fit mock galaxies drawn from the fit's own prior, and report whether the posteriors are right."""
+    from .inference.calibration import calibrate, read_rows, write_report
+
+    index, slash, count = args.shard.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise KinematicsError(f"--shard {args.shard}", "i/N with i from 1 to N", "--shard 1/4")
+    calibrate(
+        args.out,
+        galaxies=args.galaxies,
+        method=args.method,
+        n=args.n,
+        seed=args.seed,
+        shard=(int(index) - 1, int(count)),
+        forms=given(args, *KINDS),
+        progress=_say,
+    )
+    rows = read_rows(args.out, args.n)
+    _say(f"{len(rows)} of {args.n} galaxies done")
+    for path in write_report(rows, args.out, args.least):
+        _say(f"wrote {path}")
+
+
 def info(args):
     """Print version, weights, default priors and devices."""
     import torch
@@ -171,6 +202,10 @@ def _parser(argv):
     sub.add_argument("--seed", type=int, default=1, help="of noise and realisations")
     sub.add_argument("--device", help="of torch, such as cpu or cuda")
     sub.set_defaults(run=demo)
+
+    sub = commands.add_parser("calibrate", help="are error bars right?", description=calibrate.__doc__)
+    add_calibrate_arguments(sub)
+    sub.set_defaults(run=calibrate)
 
     commands.add_parser("info", help="version, weights, priors, devices").set_defaults(run=info)
     commands.add_parser("forms", help="functional forms and their parameters").set_defaults(run=forms)
