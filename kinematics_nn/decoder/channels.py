@@ -78,7 +78,7 @@ class Lines:
             x = torch.addcmul((c["vsys"] - first) * a_bin, c["speed"] * a_bin, speed)
             gathered, used = self.bins.gather(x, brightness)
             whose, rows = torch.unique_consecutive(batch, return_counts=True)
-            parts = zip(whose.tolist(), gathered.split(rows.tolist(), 1), strict=True)
+            parts = list(zip(whose.tolist(), gathered.split(rows.tolist(), 1), strict=True)) or [(0, gathered)]
             spectra = torch.cat([self.matrix[k, :, used] @ some for k, some in parts], 1)
         if self.narrow.any():
             fine = self.narrow[batch].nonzero()[:, 0]
