@@ -8,7 +8,7 @@ from astropy import units as u
 
 from .errors import KinematicsError
 
-__all__ = ["fit"]
+__all__ = ["fit", "posterior"]
 
 _METHODS = ("refined", "network")
 _DRAWS = 1000  # of the network, that a refinement starts from
@@ -71,7 +71,8 @@ def fit(
         (then in km/s, arcsec, deg). They take the place of the default priors; with the network alone, by weighting
         its realisations.
     weights : str, optional
-        Name of shipped weights, or the path of a .safetensors file.
+        Name of weights, shipped or trained (``kinematics-nn info`` lists them), or the path of a .safetensors file.
+        Those trained on one form fit no other; they are never chosen but by name.
     device : str or torch.device, optional
         Where the network runs: by default a GPU if there is one.
     seed : int, optional
@@ -111,6 +112,7 @@ def fit(
     device = _device(device)
     n_samples, seed = int(n_samples), _seed(seed)
     info = weights_info(weights)
+    _check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
     _user_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
     cube = opened(cube)
@@ -125,20 +127,17 @@ def fit(
     )
     forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
-    road = _refined if method == "refined" else _network
-    samples, best, report = road(
-        observation,
-        forms,
-        n_samples=n_samples,
-        seed=seed,
-        device=device,
-        weights=weights,
-        priors=_user_priors(priors or {}, forms, observation.header["flux_unit"]),
-        fixed=_held(fixed, thickness, forms, observation.header["flux_unit"]),
-        min_ess=min_ess,
-        lsf=lsf,
-        progress=_progress(progress),
-    )
+    options = {
+        "method": method,
+        "n_samples": n_samples,
+        "min_ess": min_ess,
+        "lsf": lsf,
+        "fixed": dict(fixed or {}) | ({} if thickness is None else {"thickness": thickness}),
+        "priors": dict(priors or {}),
+        "weights": weights,
+        "device": device,
+    }
+    samples, best, report = posterior(observation, forms, seed=seed, progress=_progress(progress), **options)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
     if report["sample_efficiency"] < 0.01 or report.get("pareto_k", 0) > 0.7:
         flags.append("LOW_EFFICIENCY")
@@ -158,6 +157,45 @@ def fit(
         best=best,
         flags=flags,
         cube=cube,
+        options=options,
+    )
+
+
+def posterior(
+    observation, forms, *, method, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, progress=None
+):
+    """The posterior of an observation, with the options of `fit`: samples, the one that stands for all, a report.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+    forms : `~kinematics_nn.decoder.Forms`
+    method, n_samples, seed, device, weights, priors, fixed, min_ess
+        As `fit` takes them.
+    lsf : float or "hanning"
+        [km/s]
+    progress : callable, optional
+
+    Returns
+    -------
+    samples : dict of str to (n_samples,) array
+    best : dict of str to float
+    report : dict
+        How well it was sampled: ``n_effective``, ``sample_efficiency`` and, refined, more.
+    """
+    road, flux_unit = (_refined if method == "refined" else _network), observation.header["flux_unit"]
+    return road(
+        observation,
+        forms,
+        n_samples=n_samples,
+        seed=seed,
+        device=device,
+        weights=weights,
+        priors=_user_priors(priors, forms, flux_unit),
+        fixed=_held(fixed, forms, flux_unit),
+        min_ess=min_ess,
+        lsf=lsf,
+        progress=progress,
     )
 
 
@@ -219,14 +257,25 @@ def _check(method, n_samples, min_ess, held, lsf):
         raise KinematicsError("lsf= with method='network'", "a method that knows of it", 'fit(method="refined")')
 
 
-def _held(fixed, thickness, forms, flux_unit):
+def _check_weights(info, forms):
+    """Refuse weights that were trained on other forms alone: what they say of these is the wrong prior's."""
+    for slot, name in info.get("forms", {}).items():
+        found = getattr(forms, slot).name
+        if found != name:
+            raise KinematicsError(
+                f"{slot}={found!r} with weights {info['name']!r}, trained on {name!r} alone",
+                "weights of that form, or of all",
+                f'fit({slot}={name!r}, weights={info["name"]!r}), or fit({slot}={found!r}, weights="default")',
+            )
+
+
+def _held(fixed, forms, flux_unit):
     """Parameters held, in inside units."""
     from .results.tables import parameter_columns
 
-    given = dict(fixed or {}) | ({} if thickness is None else {"thickness": thickness})
     columns = parameter_columns(forms, flux_unit, sky=False)
     held = {}
-    for name, value in given.items():
+    for name, value in fixed.items():
         if name not in forms.parameter_names:
             raise KinematicsError(
                 f"fixed={{{name!r}: ...}}", f"one of {', '.join(forms.parameter_names)}", "fit(fixed=...)"
@@ -326,7 +375,7 @@ def _provenance(observation, forms, info, seed, device, priors):
         "n_sources": header["n_sources"],
         "forms": {slot: getattr(forms, slot).name for slot in forms.slots},
         "priors": {name: repr(value) for name, value in (priors or {}).items()},
-        "weights": {"name": info["name"], "sha256": info["sha256"]},
+        "weights": {key: info[key] for key in ("name", "sha256", "forms") if key in info},
         "seed": seed,
         "device": device,
         "versions": {"kinematics_nn": __version__, "torch": torch.__version__},

@@ -41,6 +41,8 @@ class KinematicFit:
         The input, for the residual. It is left behind when the fit is pickled.
     message, status : str, optional
         What to know, and "ok" or "failed".
+    options : dict, optional
+        What `~kinematics_nn.fitting.posterior` was called with, for `verify` to do the same again.
 
     Raises
     ------
@@ -48,8 +50,11 @@ class KinematicFit:
         The columns are not those of the forms, or differ in length.
     """
 
-    def __init__(self, observation, forms, samples, *, meta, best=None, flags=(), cube=None, message="", status="ok"):
-        self.observation, self.forms, self.cube = observation, forms, cube
+    def __init__(
+        self, observation, forms, samples, *,
+        meta, best=None, flags=(), cube=None, message="", status="ok", options=None,
+    ):  # fmt: skip
+        self.observation, self.forms, self.cube, self.options = observation, forms, cube, options
         self.flags = tables.decode_flags(tables.encode_flags(flags))
         self.meta, self.message, self.status = dict(meta), message, status
         self._samples = self._best = None
@@ -223,6 +228,30 @@ class KinematicFit:
 
         self._check()
         return plot_corner(self, parameters)
+
+    def verify(self, n=50, seed=None, progress=None):
+        """
+        Test the error bars on this very galaxy: mock ones like it, with its noise and its mask, fitted in the same way.
+
+        Parameters
+        ----------
+        n : int, optional
+            Mock galaxies, each a draw of this posterior; the time is that of as many fits.
+        seed : int, optional
+            Of the draws and the noise.
+        progress : callable, optional
+            Called with a line on every mock.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            A row a parameter: how many 50, 68 and 95 % intervals hold the truth, with binomial errors, and the median
+            error in its sigma. See `~kinematics_nn.inference.verification.verify`.
+        """
+        from kinematics_nn.inference.verification import verify
+
+        self._check()
+        return verify(self, n, seed, progress)
 
     def write(self, path, overwrite=False):
         """Write the summary; see `~kinematics_nn.results.write_table` for formats."""
