@@ -65,7 +65,8 @@ def refined_posterior(
     weighted : WeightedDraws
         The draws behind them.
     report : dict
-        n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_modes, likelihood calls.
+        n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_patches, flux_prior,
+        n_modes, likelihood calls.
     best : dict
         The draw of highest posterior.
     """
@@ -106,6 +107,8 @@ def refined_posterior(
         "log_evidence": evidence,
         "log_evidence_error": evidence_error,
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
+        "n_patches": len(target.patches.power),
+        "flux_prior": list(flux_prior),
         "n_modes": len(modes),
         "n_calls": smooth.calls + target.calls,
         "n_values": len(likelihood.data),
