@@ -39,7 +39,9 @@ def add_fit_arguments(sub):
     for kind in KINDS:
         sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
     sub.add_argument("--method", help="network")
-    sub.add_argument("--weights", metavar="NAME", help="of shipped weights, or the path of a .safetensors file")
+    sub.add_argument(
+        "--weights", metavar="NAME", help="of weights that kinematics-nn info lists, or a .safetensors file"
+    )
     sub.add_argument("--n-samples", type=int, metavar="N", help="realisations")
     sub.add_argument("--seed", type=int)
     sub.add_argument("--device", help="of torch, such as cpu or cuda")

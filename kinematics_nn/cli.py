@@ -149,7 +149,7 @@ def info(args):
 
     from . import __version__
     from .forms import get_form
-    from .network.weights import weights_info
+    from .network.weights import list_weights, weights_info
 
     print(f"kinematics_nn {__version__}")
     print("\npriors of the default forms (all forms: kinematics-nn forms)")
@@ -162,7 +162,9 @@ def info(args):
     if torch.backends.mps.is_available():
         print("  mps")
     print("\nweights")
-    _print_nested(weights_info())
+    for name, path in list_weights().items():
+        print(f"  {name} ({path})")
+        _print_nested(weights_info(name), indent=4)
 
 
 def forms(args):

@@ -1,4 +1,4 @@
-"""The shipped weights: safetensors files with the metadata to know what they are."""
+"""Weights by name, shipped or trained by the user: safetensors files with the metadata to know what they are."""
 
 import hashlib
 import json
@@ -6,19 +6,46 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+import platformdirs
+
 from ..errors import KinematicsError
 
-__all__ = ["DEFAULT", "load_encoder", "save_encoder", "weights_info"]
+__all__ = ["DEFAULT", "list_weights", "load_encoder", "save_encoder", "weights_folder", "weights_info", "weights_path"]
 
 DEFAULT = "default"
 """Name of the weights that `fit` uses."""
 
 
-def _path(name):
-    path = Path(name)
-    if path.suffix == ".safetensors":
-        return path
-    return Path(str(files("kinematics_nn.network") / "weights" / f"{name}.safetensors"))
+def weights_folder():
+    """The folder (`~pathlib.Path`) of the weights that this user trained, beside what else they keep for programs."""
+    return platformdirs.user_data_path("kinematics_nn", appauthor=False) / "weights"
+
+
+def list_weights():
+    """Paths of the weights that have names, by name: those shipped, then the user's."""
+    found = {}
+    for folder in (Path(str(files("kinematics_nn.network"))) / "weights", weights_folder()):
+        for path in sorted(folder.glob("*.safetensors")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def weights_path(name):
+    """The file (`~pathlib.Path`) of named weights, or of a path that ends in .safetensors.
+
+    Raises
+    ------
+    KinematicsError
+        It is not there.
+    """
+    path, known = Path(name), list_weights()
+    if path.suffix != ".safetensors":
+        path = known.get(str(name))
+    if path is None or not path.exists():
+        raise KinematicsError(
+            f"no weights {str(name)!r}", f"one of {sorted(known)} or a .safetensors file", "kinematics-nn train"
+        )
+    return path
 
 
 def save_encoder(encoder, path, metadata):
@@ -35,41 +62,48 @@ def save_encoder(encoder, path, metadata):
     temporary.replace(path)
 
 
-@lru_cache(maxsize=4)
 def load_encoder(name=DEFAULT, device="cpu"):
     """The encoder with the named weights (or those of a .safetensors file), in evaluation mode.
 
-    Nothing in the file is executed. It is read once a process and shared.
+    Nothing in the file is executed. It is read once a process and shared, until the file is another.
 
     Raises
     ------
     KinematicsError
         The weights are not there.
     """
+    path = weights_path(name)
+    return _encoder(path, path.stat().st_mtime_ns, device)
+
+
+@lru_cache(maxsize=4)
+def _encoder(path, modified, device):
     import torch
     from safetensors.torch import load_file
 
     from .encoder import KinematicEncoder
 
-    info = weights_info(name)
+    info = _info(path, modified)
     with torch.random.fork_rng():  # the initial weights are drawn, and thrown away
         encoder = KinematicEncoder(**info["settings"])
-    tensors = load_file(_path(name))
+    tensors = load_file(path)
     encoder.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in tensors.items()})
     return encoder.to(device).eval()
 
 
-@lru_cache(maxsize=4)
 def weights_info(name=DEFAULT):
-    """Metadata of weights: their settings, how they were trained, and their ``sha256``."""
+    """Metadata of weights: their settings, how they were trained, and their ``sha256``.
+
+    Weights of a training on single forms name them: ``forms``, a dict of kind to name.
+    """
+    path = weights_path(name)
+    return _info(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _info(path, modified):
     from safetensors import safe_open
 
-    path = _path(name)
-    if not path.exists():
-        known = sorted(p.stem for p in _path(DEFAULT).parent.glob("*.safetensors"))
-        raise KinematicsError(
-            f"no weights {str(name)!r}", f"one of {known} or a .safetensors file", "kinematics-nn train"
-        )
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     if "settings" not in (metadata or {}):

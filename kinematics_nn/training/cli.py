@@ -1,5 +1,6 @@
 """``kinematics-nn train``: simulate, train, write weights with their metadata."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +18,12 @@ _HELD_OUT = 2000
 def add_arguments(parser):
     """Declare the options of ``kinematics-nn train``."""
     add = parser.add_argument
-    add("output", help="file to write the weights to (.safetensors); a table of losses goes beside it (.ecsv)")
-    add("--store", default="frames", help="folder of simulated frames; what is there is used, what is missing made")
+    add("output", nargs="?", help="name of the weights, which `fit --weights` then finds, or a .safetensors file; by "
+        "default the name of the forms. A table of losses goes beside it (.ecsv)")  # fmt: skip
+    add("--rotation-curve", metavar="FORM", help="train for this one alone: its answers are narrower")
+    add("--surface-brightness", metavar="FORM", help="likewise")
+    add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with a "
+        "form frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
     add("--samples", type=int, default=2_000_000, help="galaxies to train on, counting each time one is seen")
     add("--batch", type=int, default=64)
@@ -40,18 +45,19 @@ def run(args):
 
     from .. import __version__
     from ..network.recalibration import measure_ranks
-    from ..network.weights import load_encoder, save_encoder
+    from ..network.weights import load_encoder, save_encoder, weights_folder
     from .loop import Settings, Trainer
     from .objectives import simulated_posterior, target_floor
     from .reconstruction import Reconstruction
+    from .simulations import ranges_of_forms
     from .store import SHARD, load_shards, simulate_shards
 
-    output = Path(args.output)
+    given = {"rotation_curve": args.rotation_curve, "surface_brightness": args.surface_brightness}
+    forms = {kind: name for kind, name in given.items() if name}
+    ranges = ranges_of_forms(**forms)
+    title = "-".join(re.sub(r"[^\w+-]", "_", name) for name in forms.values())  # a sum's name has colons
+    output = _output(args.output or title, weights_folder())
     checkpoint = output.with_suffix(".checkpoint")
-    if output.suffix != ".safetensors":
-        raise KinematicsError(
-            f"output {output.name!r}", "a name that ends in .safetensors", f"train {output.stem}.safetensors"
-        )
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
     if args.galaxies < 1:
@@ -60,13 +66,15 @@ def run(args):
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
         )
+    output.parent.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
         checkpoint.unlink(missing_ok=True)
     shards = -(-args.galaxies // SHARD)
-    made = simulate_shards(args.store, shards, seed=args.seed, workers=args.workers)
+    store = args.store or "-".join(filter(None, ["frames", title]))
+    made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
     for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
         pass
-    parts = list(load_shards(args.store, shards).values())
+    parts = list(load_shards(store, shards).values())
     data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
     held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
     data = {key: value[_HELD_OUT:] for key, value in data.items()}
@@ -80,6 +88,7 @@ def run(args):
         seed=args.seed,
         objective=args.objective,
         galaxies=len(data["facts"]),
+        forms=", ".join(f"{kind} {name}" for kind, name in forms.items()),
     )
     trainer = Trainer(settings, data, objective, device)
     if args.start:
@@ -101,6 +110,9 @@ def run(args):
         encoder,
         output,
         {
+            **({"forms": forms} if forms else {}),
+            "ranges": asdict(ranges),
+            "command": {key: value for key, value in vars(args).items() if isinstance(value, str | int | float)},
             "training": asdict(settings),
             "held_out_loss": trainer.curve[-1]["held_out"],
             "seconds": round(trainer.seconds),
@@ -109,3 +121,20 @@ def run(args):
         },
     )
     checkpoint.unlink(missing_ok=True)
+
+
+def _output(given, folder):
+    """The file to write: a name's is in the user's folder of weights."""
+    from ..network.weights import list_weights
+
+    path = Path(given)
+    if path.suffix == ".safetensors":
+        return path
+    if not given or path.suffix or path.name != given:
+        raise KinematicsError(
+            f"output {given!r}", "a name, or a file that ends in .safetensors", f"train {path.stem or 'mine'}"
+        )
+    path = folder / f"{given}.safetensors"
+    if list_weights().get(given, path) != path:
+        raise KinematicsError(f"output {given!r}, the name of shipped weights", "a name of your own", "train mine")
+    return path

@@ -32,7 +32,8 @@ class Settings:
     dropout : rate of the Monte-Carlo dropout.
     half_precision : convolutions in bfloat16, twice as fast on processors that have it.
     seed : of the initial weights, the order of galaxies, and the mirrors.
-    objective, galaxies : what is minimised, and over how many galaxies; a record, so that no run goes on as another.
+    objective, galaxies, forms : what is minimised, over how many galaxies, and their forms where these are single; a
+        record, so that no run goes on as another.
     """
 
     samples: int = 1_000_000
@@ -45,6 +46,7 @@ class Settings:
     seed: int = 0
     objective: str = "posterior"
     galaxies: int = 0
+    forms: str = ""
 
 
 class Trainer:

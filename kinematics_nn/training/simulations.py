@@ -4,17 +4,19 @@ The network has no scale, so a simulation needs none: a pixel is 1 arcsec, a cha
 of them the beam, the disc and the line take. Beams lie along the pixel axes, and discs at any angle to them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
 from ..decoder import BeamOperator, DiscDecoder, Forms, Quadrature, regular_grid
+from ..errors import FormError
+from ..forms.base import Form
 from ..network.frame import Cubes
 from ..network.targets import MULTIPLES, Disc
 
-__all__ = ["Ranges", "Simulator"]
+__all__ = ["Ranges", "Simulator", "ranges_of_forms"]
 
 _FWHM = 2.3548
 
@@ -69,6 +71,39 @@ class Ranges:
             "truncated_exponential": 0.1,
         }
     )  # fmt: skip
+
+
+def ranges_of_forms(rotation_curve=None, surface_brightness=None):
+    """`Ranges` of galaxies that all have one rotation curve, or one light, or both.
+
+    Parameters
+    ----------
+    rotation_curve, surface_brightness : str, optional
+        Names that every process knows: of forms of this package and of installed plug-ins, and of sums of them such as
+        ``disc:freeman+halo:nfw``.
+
+    Raises
+    ------
+    FormError
+        There is no such form, or none that galaxies can be drawn from.
+    """
+    from ..forms.registry import get_form
+
+    given = {"rotation_curve": rotation_curve, "surface_brightness": surface_brightness}
+    for kind, name in given.items():
+        if name is None:
+            continue
+        form = get_form(name, kind)
+        if _made_for_each(form):
+            raise FormError(
+                f"{kind} {name!r}, which is made for each observation",
+                "a form that is the same for every galaxy",
+                'fit(weights="default"), whose curves have no form',
+            )
+        if kind == "rotation_curve" and not any(parameter.powers[0] for parameter in form.parameters):
+            raise FormError(f"{kind} {name!r}, none of whose parameters sets a speed", "one that does")
+    some = {"curves": rotation_curve, "lights": surface_brightness}
+    return replace(Ranges(), **{key: {name: 1.0} for key, name in some.items() if name is not None})
 
 
 class Simulator:
@@ -233,6 +268,14 @@ class Simulator:
             edges=grid.edges[first:].expand(batch, -1),
             beam=torch.stack([width, width * self._tensor(ratio), torch.zeros_like(width)], 1),
         )  # fmt: skip
+
+
+def _made_for_each(form):
+    """Whether a form, or a component of it, is made for each observation."""
+    parts = [part for _, part in getattr(form, "components", ())]
+    if parts:
+        return any(map(_made_for_each, parts))
+    return form.for_observation.__func__ is not Form.for_observation.__func__
 
 
 def _choose(rng, weights):

@@ -1,16 +1,18 @@
 """Weights on disk: what is written is read, with what it is, and nothing global moves."""
 
 import hashlib
+import os
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from kinematics_nn.errors import KinematicsError
+from kinematics_nn.network import weights
 from kinematics_nn.network.encoder import KinematicEncoder
 from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
 from kinematics_nn.network.targets import TARGETS
-from kinematics_nn.network.weights import DEFAULT, load_encoder, save_encoder, weights_info
+from kinematics_nn.network.weights import DEFAULT, list_weights, load_encoder, save_encoder, weights_info
 
 
 @pytest.fixture
@@ -81,3 +83,24 @@ def test_the_shipped_weights_are_of_this_network():
 
 def test_loaded_once_a_process():
     assert load_encoder() is load_encoder()
+
+
+def test_the_users_weights_have_names(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    save_encoder(encoder, tmp_path / "mine.safetensors", {"forms": {"rotation_curve": "brandt"}})
+    save_encoder(encoder, tmp_path / f"{DEFAULT}.safetensors", {})
+    assert list(list_weights()) == [DEFAULT, "mine"]
+    assert weights_info("mine")["forms"] == {"rotation_curve": "brandt"}
+    assert weights_info(DEFAULT)["training"]["samples"] > 1e5, "what is shipped is not hidden by a file of its name"
+    assert load_encoder("mine").settings == encoder.settings
+
+
+def test_weights_that_were_trained_anew_are_read_anew(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    path = tmp_path / "mine.safetensors"
+    save_encoder(encoder, path, {"galaxies": 1})
+    first = load_encoder("mine")
+    save_encoder(encoder, path, {"galaxies": 2})
+    os.utime(path, ns=(0, 1))  # the clock of a file system may be coarse
+    assert weights_info("mine")["galaxies"] == 2
+    assert load_encoder("mine") is not first

@@ -1,18 +1,24 @@
 """``kinematics-nn train`` from frames to weights: the real command, stopped and resumed, and what it refuses."""
 
+import json
 import os
 import subprocess
 import sys
 from argparse import ArgumentParser
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 from astropy.table import QTable
 from safetensors.torch import load_file, save_file
 
+from kinematics_nn.cli import main
 from kinematics_nn.errors import KinematicsError
+from kinematics_nn.network import weights
 from kinematics_nn.network.weights import load_encoder, weights_info
 from kinematics_nn.training import cli
+from kinematics_nn.training import store as store_room
 from kinematics_nn.training.loop import Trainer
 
 MAIN = "import sys; from kinematics_nn.cli import main; sys.exit(main())"
@@ -54,7 +60,7 @@ def test_the_command_makes_weights_that_load(tmp_path, store):
     output = tmp_path / "mine.safetensors"
     command = [sys.executable, "-c", MAIN, "train", output, "--store", store, "--galaxies", 64]
     command += ["--samples", 64, "--batch", 32, "--device", "cpu", "--dropout", 0.1]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     info = weights_info(str(output))
     assert info["training"]["objective"] == "posterior"
@@ -131,3 +137,75 @@ def test_starts_from_weights(tmp_path, store, small):
         # What is counted anew with every training is not the weights'.
         if not any(counted in name for counted in ("running", "num_batches", "ranks")):
             torch.testing.assert_close(load_file(second)[name], tensor, rtol=2e-3, atol=1e-6, msg=name)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user who has trained nothing yet."""
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_a_form_of_its_own_is_trained_where_fit_finds_it(tmp_path, home, small, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store_room, "SHARD", 64)  # seconds: the store is of 64 galaxies, simulated in this process
+    monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(store_room, "make_shard", partial(store_room.make_shard, galaxies=64))
+    given = ["--rotation-curve", "disc:freeman+halo:nfw", "--surface-brightness", "sersic", "--galaxies", 64]
+    given += ["--samples", 64, "--batch", 16, "--device", "cpu", "--seed", 1]
+    cli.run(arguments(*given))
+    assert (home / "disc_freeman+halo_nfw-sersic.safetensors").exists()
+    info = weights_info("disc_freeman+halo_nfw-sersic")
+    assert info["forms"] == {"rotation_curve": "disc:freeman+halo:nfw", "surface_brightness": "sersic"}
+    assert info["ranges"]["curves"] == {"disc:freeman+halo:nfw": 1.0}
+    assert info["ranges"]["lights"] == {"sersic": 1.0}
+    assert info["command"]["samples"] == 64
+    described = json.loads((tmp_path / "frames-disc_freeman+halo_nfw-sersic" / "store.json").read_text())
+    assert described["ranges"]["lights"] == {"sersic": 1.0}
+    main(["info"])
+    printed = capsys.readouterr().out
+    assert "disc_freeman+halo_nfw-sersic (" in printed
+    assert "default (" in printed
+    with pytest.raises(KinematicsError, match="exists"):
+        cli.run(arguments(*given))
+
+
+class InThisProcess(ThreadPoolExecutor):
+    """A pool whose workers see what a test has changed."""
+
+    def __init__(self, workers, mp_context, initializer, initargs):
+        super().__init__(workers)
+
+
+def test_a_training_of_other_forms_does_not_go_on(tmp_path, store, small, monkeypatch):
+    def killed(self, data):
+        raise KeyboardInterrupt
+
+    (store / "store.json").unlink(missing_ok=True)
+    path = tmp_path / "mine.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", lambda self, data: killed(self, data) if self.step == 4 else 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(tiny(path, store))
+    (store / "store.json").unlink()
+    with pytest.raises(KinematicsError, match="settings"):
+        cli.run(tiny(path, store, "--rotation-curve", "arctan"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--rotation-curve", "rings"], "made for each observation"),
+        (["--rotation-curve", "disc:freeman+rest:rings"], "made for each observation"),
+        (["--surface-brightness", "moment0"], "made for each observation"),
+        (["--rotation-curve", "nicer"], "nicer"),
+        (["default"], "the name of shipped weights"),
+        (["some/where"], "a name"),
+        ([], "a name"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(tmp_path, home, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KinematicsError, match=said):
+        cli.run(arguments(*given))
+    assert not list(tmp_path.iterdir())
