@@ -32,7 +32,10 @@ from kinms import KinMS
 from scipy.signal import fftconvolve
 from spectral_cube import SpectralCube
 
-__all__ = ["make_galaxies", "read_galaxies", "read_cube", "draw_truth", "render", "check_conventions"]
+__all__ = [
+    "make_galaxies", "read_galaxies", "read_cube", "draw_truth", "arctan_speed", "render", "observe",
+    "check_conventions",
+]  # fmt: skip
 
 N_PIXELS, N_CHANNELS = 64, 40
 PIXEL, CHANNEL, BEAM = 1.0, 10.0, 4.0  # arcsec, km/s, arcsec
@@ -82,7 +85,12 @@ def draw_truth(rng):
             return truth
 
 
-def render(truth, seed, n_pixels=N_PIXELS, n_clouds=N_CLOUDS):
+def arctan_speed(truth, radius):
+    """The speeds [km/s] of the galaxies of `draw_truth` at radii [arcsec]."""
+    return truth["vmax"] * 2 / np.pi * np.arctan(radius / truth["r_turn"])
+
+
+def render(truth, seed, n_pixels=N_PIXELS, n_clouds=N_CLOUDS, speed=arctan_speed):
     """
     Render one noise-free galaxy with KinMS.
 
@@ -92,6 +100,8 @@ def render(truth, seed, n_pixels=N_PIXELS, n_clouds=N_CLOUDS):
         As `draw_truth` gives, `east` and `north` [arcsec] from the centre of pixel ``n_pixels / 2``.
     seed : int
         At least 1: KinMS multiplies it into its four seeds.
+    speed : callable
+        The rotation curve [km/s], of the truth and radii [arcsec].
 
     Returns
     -------
@@ -111,7 +121,7 @@ def render(truth, seed, n_pixels=N_PIXELS, n_clouds=N_CLOUDS):
         sbProf=np.exp(-radius / truth["r_scale"]),
         sbRad=radius,
         velRad=radius,
-        velProf=truth["vmax"] * 2 / np.pi * np.arctan(radius / truth["r_turn"]),
+        velProf=speed(truth, radius),
         phaseCent=[-truth["east"], truth["north"]],  # x runs west
         vOffset=truth["vsys"],
         returnClouds=True,
@@ -147,9 +157,9 @@ def header(n_pixels=N_PIXELS):
     )  # fmt: skip
 
 
-def observe(truth, seed):
+def observe(truth, seed, speed=arctan_speed):
     """The galaxy with noise, as ``(hdu, truth)``; the truth gains sky position, pixel position and rms."""
-    clean = render(truth, seed)
+    clean = render(truth, seed, speed=speed)
     rms = clean.max() / truth["snr"]
     noisy = clean + rms * beam_noise(clean.shape, np.random.default_rng([seed, 1]))
     hdu = fits.PrimaryHDU(noisy.astype(np.float32), header=header())
