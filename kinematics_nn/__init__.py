@@ -12,6 +12,7 @@ from .accessor import register_accessor
 
 __all__ = [
     "fit",
+    "compare",
     "simulate",
     "register",
     "DiscVelocityField",
@@ -26,6 +27,7 @@ __version__ = version("kinematics_nn")
 # Public name -> the module that holds it; None where the name is the module.
 _HOMES = {
     "fit": "fitting",
+    "compare": "comparison",
     "simulate": "simulation",
     "register": "forms",
     "DiscVelocityField": "velocity_field",

@@ -52,6 +52,25 @@ class Kinematics:
     # What help() and completion show: the arguments of `fit`, written down once.
     fit.__signature__ = _SIGNATURE
 
+    def compare(self, forms, **kwargs):
+        """
+        Rank functional forms by their evidence in the cube: `kinematics_nn.compare` with this cube.
+
+        Parameters
+        ----------
+        forms : list
+            What to compare.
+        **kwargs
+            As `kinematics_nn.fit` takes them.
+
+        Returns
+        -------
+        ranking : `~astropy.table.QTable`
+        """
+        from .comparison import compare
+
+        return compare(self._cube, forms, **kwargs)
+
     def observe(self, **kwargs):
         """
         Read from the cube what a fit will see: data, noise, emission, channel edges, offsets and beam.

@@ -8,7 +8,7 @@ from astropy import units as u
 
 from .errors import KinematicsError
 
-__all__ = ["fit", "posterior"]
+__all__ = ["fit", "fresh_seed", "posterior"]
 
 _METHODS = ("refined", "network")
 _DRAWS = 1000  # of the network, that a refinement starts from
@@ -110,7 +110,7 @@ def fit(
     )
     distance = _distance(distance)
     device = _device(device)
-    n_samples, seed = int(n_samples), _seed(seed)
+    n_samples, seed = int(n_samples), fresh_seed(seed)
     info = weights_info(weights)
     _check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
@@ -317,8 +317,8 @@ def _distance(distance):
         raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
 
 
-def _seed(seed):
-    """A seed, or a fresh one."""
+def fresh_seed(seed):
+    """The seed that is given, or a new one."""
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if not isinstance(seed, Integral) or not 0 <= seed < 2**63:

@@ -76,7 +76,7 @@ def refined_posterior(
     vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
     middle = float(np.median(draws["pa"]))
     space = observation_space(observation, forms, middle, float(np.median(draws["r50"])) / 1.678, fixed, priors)
-    flux_prior = _flux_prior(float(np.median(draws["flux"])), space.fixed, priors)
+    flux_prior = _flux_prior(_detected_flux(observation), space.fixed, priors)
     x = space.variates(vectors)
     say("starting from the network")
     smooth = _Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
@@ -169,8 +169,15 @@ class _Target:
         }, best
 
 
+def _detected_flux(observation):
+    """Flux of the detected emission, whatever the forms: evidences of several count on one prior."""
+    area = abs(np.linalg.det(observation.pixel_matrix))
+    spectrum = np.where(observation.emission, observation.data, 0).sum((1, 2), dtype=np.float64)
+    return float(spectrum @ np.diff(observation.edges)) * area / observation.header["brightness_per_flux"]
+
+
 def _flux_prior(typical, fixed, priors):
-    """Mean and standard deviation of the flux's normal prior: by default about 0, ten times what the network says."""
+    """Mean and standard deviation of the flux's normal prior: by default about 0, ten times what was detected."""
     if "flux" in fixed:
         return fixed["flux"], 1e-6 * abs(fixed["flux"])
     given = [prior for prior in priors if prior.name == "flux"]

@@ -9,7 +9,7 @@ from astropy.table import QTable
 
 from ..decoder import render
 from ..errors import KinematicsError
-from ..fitting import posterior
+from ..fitting import fresh_seed, posterior
 from ..observation.source import check_line, choose, detect
 from ..results.tables import parameter_columns
 from .coverage import LEVELS, rank_row, score
@@ -53,7 +53,7 @@ def verify(fit, n=50, seed=None, progress=None):
         raise KinematicsError("a fit that was put together by hand", "one of kinematics_nn.fit", "fit(cube).verify()")
     if n < _LEAST:
         raise KinematicsError(f"n={n}", f"{_LEAST} mock galaxies or more", "fit.verify(n=50)")
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+    seed = fresh_seed(seed)
     columns = parameter_columns(fit.forms, fit.observation.header["flux_unit"], sky=False)
     names = [name for name in columns if name not in fit.options["fixed"]]
     samples = {name: np.asarray(fit.samples[name].value) for name in columns}

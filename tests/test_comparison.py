@@ -1,0 +1,153 @@
+"""`compare`: ranks by evidence, on equal ground alone; the fits are stubbed but for one small run."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+import kinematics_nn
+from kinematics_nn import fitting
+from kinematics_nn.comparison import compare, rank_fits
+from kinematics_nn.decoder import Forms
+from kinematics_nn.errors import FormError, KinematicsError
+from kinematics_nn.forms import get_form
+
+
+@pytest.fixture(scope="module")
+def cube():
+    return kinematics_nn.simulate(
+        shape=(24, 40, 40),
+        channel_width=25 * u.km / u.s,
+        surface_brightness=kinematics_nn.models.ExponentialDisc(r_scale=4 * u.arcsec),
+        rms=2 * u.mJy / u.beam,
+        seed=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def observation(cube):
+    return cube.kinematics.observe()
+
+
+def made(seen, light="exponential", evidence=0.0, **changed):
+    forms = Forms(
+        get_form("arctan", "rotation_curve"),
+        get_form(light, "surface_brightness"),
+        get_form("constant", "velocity_dispersion"),
+    )
+    meta = {
+        "method": "refined", "log_evidence": evidence, "log_evidence_error": 0.3, "light_scatter": 0.1,
+        "flux_prior": [0.0, 100.0], "n_patches": 40, "object": "mock",
+    }  # fmt: skip
+    options = {"lsf": 0.0, "priors": {}, "fixed": {}}
+    return SimpleNamespace(
+        observation=seen,
+        forms=forms,
+        flags=changed.pop("flags", ()),
+        options=changed.pop("options", options),
+        meta=meta | changed,
+    )
+
+
+def test_fits_are_ranked_by_evidence(observation):
+    fits = [
+        made(observation, "gaussian", -1207.0, flags=("POOR_FIT",)),
+        made(observation, "sersic", -1200.0, log_evidence_error=0.4),
+        made(observation, "exponential", -1202.5),
+    ]
+    table = rank_fits(fits)
+    assert list(table["surface_brightness"]) == ["sersic", "exponential", "gaussian"]
+    np.testing.assert_allclose(table["log_bayes_factor"], [0, -2.5, -7])
+    np.testing.assert_allclose(table["log_bayes_factor_error"], [0, 0.5, 0.5])
+    assert list(table["flags"]) == ["-", "-", "POOR_FIT"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"flux_prior": [0.0, 101.0]}, "prior of the flux"),
+        ({"n_patches": 0}, "patches"),
+        ({"options": {"lsf": 5.0, "priors": {}, "fixed": {}}}, "lsf"),
+        ({"options": {"lsf": 0.0, "priors": {"inclination": (60, 3)}, "fixed": {}}}, "priors"),
+        ({"options": {"lsf": 0.0, "priors": {}, "fixed": {"thickness": 0.0}}}, "fixed"),
+    ],
+)
+def test_unequal_ground_is_refused(observation, changed, said):
+    with pytest.raises(KinematicsError, match=said):
+        rank_fits([made(observation), made(observation, "gaussian", **changed)])
+
+
+@pytest.mark.parametrize("name", ["data", "rms", "valid", "edges"])
+def test_another_observation_is_refused(observation, name):
+    array = getattr(observation, name).copy()
+    array.flat[-1] = not array.flat[-1] if array.dtype == bool else array.flat[-1] * 1.001 + 1e-6
+    other = replace(observation, **{name: array})
+    with pytest.raises(KinematicsError, match=name):
+        rank_fits([made(observation), made(other, "gaussian")])
+
+
+def test_another_noise_is_refused(observation):
+    spectral = observation.correlation.spectral + np.eye(1, len(observation.correlation.spectral), 1)[0] * 0.01
+    other = replace(observation, correlation=replace(observation.correlation, spectral=spectral))
+    with pytest.raises(KinematicsError, match="spectral"):
+        rank_fits([made(observation), made(other, "gaussian")])
+
+
+def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
+    own = made(observation, "sersic", options={"lsf": 0.0, "priors": {"n": (1, 0.1)}, "fixed": {}})
+    assert len(rank_fits([made(observation), own])) == 2
+
+
+def test_the_network_has_no_evidence(cube, observation):
+    with pytest.raises(KinematicsError, match="no evidence"):
+        compare(cube, ["exponential", "gaussian"], method="network")
+    network = made(observation, method="network", log_evidence=None)
+    with pytest.raises(KinematicsError, match="no evidence"):
+        rank_fits([made(observation), network])
+
+
+def test_forms_are_read_in_every_way(cube, observation, monkeypatch):
+    asked = []
+
+    def fit(cube, **options):
+        asked.append(options)
+        return made(observation, evidence=-float(len(asked)))
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    slots = ("rotation_curve", "surface_brightness", "velocity_dispersion")
+
+    def given(forms, **options):
+        asked.clear()
+        compare(cube, forms, **options)
+        return [{slot: options[slot].name for slot in slots if slot in options} for options in asked]
+
+    # A name of several kinds is of the one that all have.
+    assert given(["exponential", "ring"]) == [{"surface_brightness": "exponential"}, {"surface_brightness": "ring"}]
+    model = kinematics_nn.models.ArctanRotationCurve()
+    forms = [get_form("nfw", "rotation_curve"), model, {"rotation_curve": "flat", "velocity_dispersion": "linear"}]
+    assert given(forms, n_samples=500) == [
+        {"rotation_curve": "nfw"},
+        {"rotation_curve": "arctan"},
+        {"rotation_curve": "flat", "velocity_dispersion": "linear"},
+    ]
+    assert {options["n_samples"] for options in asked} == {500}
+    assert len({options["seed"] for options in asked}) == 1
+    with pytest.raises(FormError, match="of one kind"):
+        compare(cube, ["ring", "nfw"])
+    with pytest.raises(FormError):
+        compare(cube, ["no such form", "ring"])
+    with pytest.raises(FormError, match="forms for thickness"):
+        compare(cube, [{"thickness": 1}, "ring"])
+    with pytest.raises(KinematicsError, match="two or more"):
+        cube.kinematics.compare("ring")
+
+
+def test_the_form_that_made_the_galaxy_is_preferred(cube):
+    light = ({"surface_brightness": name} for name in ("gaussian", "exponential"))
+    table = cube.kinematics.compare(light, min_ess=60, n_samples=200, seed=1)
+    assert list(table["surface_brightness"]) == ["exponential", "gaussian"]
+    # Its light falls off as no Gaussian does: five is strong, and errors are tenths.
+    assert table["log_bayes_factor"][1] < -5
+    assert all(table["log_evidence_error"] < 0.5)
