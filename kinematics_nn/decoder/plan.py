@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from .quadrature import Quadrature
 __all__ = ["Part", "grouped", "plan"]
 
 _CENTRE = 2.0  # pixels about the centre on every side that are summed more finely
+_FAR, _WIDE = 2.5, 3.0
+"""Scale lengths from where on one point is enough of a pixel, where the light's smaller scale is so many pixels."""
+
 _LIGHTEST = 8  # points that a pixel counts for at least: what is done once a pixel takes memory, too
 
 
@@ -110,11 +114,18 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
     reach = thickness * sin / cos.clamp(min=1e-6) / side
     fine = least_thickness(side * Quadrature(65).spacing, extent, inclination)
     ratio = (thickness + fine) * sin / (extent * cos).clamp(min=1e-6 * extent)
+    # Far out, where a pixel is small beside everything, one point is enough of it.
+    smooth = (u**2 + (w / cos.clamp(min=1e-3)) ** 2 > (_FAR * extent) ** 2) & (minor > _WIDE) & lit
+    lit ^= smooth
     parts = []
     for k, of in enumerate(torch.cat([minor, reach, ratio], 1).tolist()):
         rule = Quadrature.suited(*of)
-        both = [_part(rule, k, lit[k]), _part(rule.finer(), k, centre[k])]
-        parts.append([part for part in both if len(part.pixel)] or both[:1])
+        if rule.turned:
+            lit[k] |= smooth[k]
+            smooth[k] = False
+        three = [(rule, lit), (replace(rule, sub_pixels=1), smooth), (rule.finer(), centre)]
+        three = [_part(its, k, where[k]) for its, where in three]
+        parts.append([part for part in three if len(part.pixel)] or three[:1])
     return parts
 
 
