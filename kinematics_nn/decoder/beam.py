@@ -43,7 +43,8 @@ class BeamOperator:
     A Gaussian is a product of two, one an axis, as soon as its axes lie along the pixels; and any other one is so on a
     grid that is sheared to it. So a beam is two band matrices, or three where it lies at an angle: along x to the
     sheared grid, along y, and along x back, each of the two along x with half of what is left of the beam's variance
-    there. Fourier space, four times as slow at 64 pixels, is for turned beams too narrow to be halved.
+    there. Fourier space, four times as slow at 64 pixels, is for turned beams too narrow to be halved, and for fields
+    of more than 200 pixels a side, where a matrix for each row of pixels takes more memory than the cube.
 
     Parameters
     ----------
@@ -79,12 +80,14 @@ class BeamOperator:
         if off_axis < 1e-4 * variances.amin():
             self._to_rows = _band_matrix(variances[..., 1], self._y[:, None] - padded[0])
             self._from_shear = _band_matrix(variances[..., 0], self._x[:, None] - padded[1])
-        elif covariance.ndim == 3:
+            return
+        if covariance.ndim == 3:
             raise ValueError("a batch of beams must lie along the pixel axes")
-        elif float(half := 0.5 * torch.linalg.det(covariance) / variances[1]) > _NARROWEST:
-            shear = covariance[0, 1] / variances[1]
-            ends = [float(x - shear * y) for x in padded[1][[0, -1]] for y in padded[0][[0, -1]]]
-            sheared = torch.arange(math.floor(min(ends)), math.ceil(max(ends)) + 1).to(variances)
+        shear = covariance[0, 1] / variances[1]
+        ends = [float(x - shear * y) for x in padded[1][[0, -1]] for y in padded[0][[0, -1]]]
+        sheared = torch.arange(math.floor(min(ends)), math.ceil(max(ends)) + 1).to(variances)
+        half = 0.5 * torch.linalg.det(covariance) / variances[1]
+        if half > _NARROWEST and len(sheared) * len(padded[0]) * len(padded[1]) < _MOST_WEIGHTS:
             self._to_rows = _band_matrix(variances[1], self._y[:, None] - padded[0])
             self._to_shear = _band_matrix(half, sheared[:, None] + (shear * padded[0])[:, None, None] - padded[1])
             self._from_shear = _band_matrix(half, self._x[:, None] - (shear * self._y)[:, None, None] - sheared)
@@ -110,8 +113,8 @@ class BeamOperator:
         Tensor (batch, channel, y, x)
         """
         if self._transfer is not None:
-            cube = self._by_fourier(sky, corner)
-            return cube if out is None else out.copy_(cube)
+            some = max(1, _MOST_WEIGHTS // (len(sky) * math.prod(self._fft_shape)))
+            return torch.cat([self._by_fourier(channels, corner) for channels in sky.split(some, 1)], 1, out=out)
         (y0, x0), (ny, nx) = corner, sky.shape[2:]
         (top, bottom), (left, right) = self._reached(corner, (ny, nx))
         to_rows, to_shear, from_shear = self._matrices(sky.dtype)
@@ -153,6 +156,7 @@ class BeamOperator:
 
 _REACH = 5.0  # sigma, beyond which 6e-7 of a beam's light lies
 _NARROWEST = 0.5  # pixel^2: sampled at whole pixels, a Gaussian of this variance sums to one within 1e-4
+_MOST_WEIGHTS = 10_000_000  # of shears, and values that are in Fourier space at a time
 
 
 _BLOCK = 64  # pixels of the result at a time: as fast as all at once in a small field, and far from all in a large one
@@ -170,12 +174,9 @@ def _down(matrix, sky, out=None):
     if matrix.ndim == 3:
         return torch.stack([_down(one, galaxy) for one, galaxy in zip(matrix, sky, strict=True)])
     blocks = _blocks(matrix)
-    if out is not None:
-        for (block, used), some in zip(blocks, out.split(_BLOCK, -2), strict=True):
-            torch.matmul(block, sky[..., used, :], out=some)
-        return out
-    parts = [torch.matmul(block, sky[..., used, :]) for block, used in blocks]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+    if len(blocks) == 1:
+        return torch.matmul(matrix, sky, out=out)
+    return torch.cat([torch.matmul(block, sky[..., used, :]) for block, used in blocks], -2, out=out)
 
 
 def _blocks(matrix):
