@@ -19,7 +19,7 @@ _EDGE = 1e-9
 
 
 class ParameterSpace:
-    r"""Maps variates x to parameters, such that the prior is standard normal in x, and flat over a turn in position angle.
+    r"""Maps variates x to parameters: the prior is standard normal in x, and flat over a turn in position angle.
 
     A parameter is the quantile function of its prior at :math:`\Phi(x)`. That leaves no limits to run into, and makes
     the prior as Gaussian as a posterior is hoped to be. Radii whose prior counts in the disc's own scale follow it. The

@@ -1,0 +1,116 @@
+"""Whitening: correlated noise becomes independent numbers of unit variance, exactly or nearly."""
+
+import numpy as np
+import pytest
+import torch
+from observed import FORMS, changed, dense_covariance, make_observation, vector
+
+from kinematics_nn.decoder import DiscDecoder, Grid
+from kinematics_nn.inference.whitening import Whitener
+
+
+def matrix_of(whitener, observation, pixels):
+    """The whitener as a matrix (value, voxel used), from its response to each voxel alone."""
+    index = np.flatnonzero(whitener.channels)
+    grid = (len(whitener.rows), len(whitener.columns))
+    full = np.zeros(observation.shape[1:], int) - 1
+    full[whitener.rows[:, None], whitener.columns] = np.arange(np.prod(grid)).reshape(grid)
+    at = full.ravel()[pixels]
+    n = len(index) * len(at)
+    cubes = torch.zeros(n, observation.shape[0], np.prod(grid))
+    cubes[np.arange(n), np.repeat(index, len(at)), np.tile(at, len(index))] = 1
+    return whitener(cubes.unflatten(2, grid)).double().numpy().T
+
+
+def blank(observation, rng):
+    valid = observation.valid.copy()
+    valid[:, rng.random(observation.shape[1:]) < 0.2] = False
+    return valid
+
+
+def cases():
+    rng = np.random.default_rng(3)
+    plain = make_observation((6, 14, 16))
+    varying = plain.rms * rng.uniform(0.7, 1.5, plain.shape).astype(np.float32)
+    edge = plain.valid.copy()
+    edge[[0, 5]] = False
+    edge[0, :2] = True
+    return {
+        "plain": plain,
+        "hanning": make_observation((6, 14, 16), spectral="hanning"),
+        "as the beam": make_observation((6, 14, 16), spatial="beam"),
+        "white": make_observation((6, 14, 16), spatial="white"),
+        "elongated beam": make_observation((6, 14, 16), beam=(6.0, 3.0, 40.0)),
+        "beam of a pixel": make_observation((6, 14, 16), beam=(1.2, 1.1, 0.0)),
+        "rms by voxel": changed(plain, rms=varying),
+        "blanks": changed(plain, valid=blank(plain, rng)),
+        "channels dropped": changed(plain, valid=edge),
+    }
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_small_field_is_whitened_exactly(name):
+    observation = CASES[name]
+    whitener = Whitener(observation)
+    covariance, pixels = dense_covariance(observation, whitener)
+    white = matrix_of(whitener, observation, pixels)
+    assert len(white) == len(covariance)
+    found = white @ covariance @ white.T
+    # float32 whitening of a covariance whose condition is some hundred.
+    np.testing.assert_allclose(found, np.eye(len(found)), atol=2e-4)
+
+
+def test_what_is_left_out_is_what_is_not_valid():
+    whitener = Whitener(CASES["channels dropped"])
+    assert whitener.channels.tolist() == [False, True, True, True, True, False]
+    blanks = CASES["blanks"]
+    whitener = Whitener(blanks)
+    kept = blanks.valid[0][whitener.rows[:, None], whitener.columns].sum()
+    assert 0 < kept < len(whitener.rows) * len(whitener.columns)
+    assert len(whitener.data) == kept * blanks.shape[0]
+
+
+def test_noise_that_was_drawn_becomes_white():
+    # `NoiseCorrelation.draw` makes noise by Fourier transform, and knows nothing of what whitens it.
+    observation = make_observation((12, 40, 40), spectral="hanning", snr=1e-6)
+    assert abs(observation.data / observation.rms).max() < 6
+    data = Whitener(observation).data.double()
+    n = len(data)
+    assert float(data.mean()) == pytest.approx(0, abs=4 / np.sqrt(n))
+    assert float((data**2).mean()) == pytest.approx(1, abs=4 * np.sqrt(2 / n))
+    # Neighbours in a channel, and channels of a pixel (values of all channels of a tile lie together).
+    for lag in (1, 2, 7, 16, 256):
+        assert float((data[lag:] * data[:-lag]).mean()) == pytest.approx(0, abs=4 / np.sqrt(n))
+
+
+@pytest.mark.parametrize(
+    ("beam", "spatial"),
+    [((4.0, 4.0, 0.0), "wide"), ((3.5, 3.0, 20.0), "wide"), ((6.0, 3.0, 40.0), "wide"), ((6.0, 3.0, 40.0), "beam")],
+)
+def test_tiles_lose_next_to_nothing(beam, spatial):
+    observation = make_observation((8, 46, 48), beam=beam, spatial=spatial, r_scale=6.0)
+    whitener = Whitener(observation)
+    assert len(whitener.rows) > 16 or len(whitener.columns) > 16, "one tile is no test"
+    decoder = DiscDecoder(Grid.from_observation(observation), FORMS, pixels=(whitener.rows, whitener.columns))
+    slopes = decoder.jacobian(vector(decoder.names, r_scale=6.0).float())[1][0]
+    covariance, pixels = dense_covariance(observation, whitener)
+    n = len(pixels)
+    # The channels are independent and alike.
+    flat = slopes.double().flatten(2).numpy()
+    solved = np.linalg.solve(covariance[:n, :n], flat.reshape(-1, n).T).T.reshape(flat.shape)
+    exact = np.einsum("acp,bcp->ab", flat, solved)
+    white = whitener(slopes).double().numpy()
+    errors = [np.sqrt(np.diag(np.linalg.inv(fisher))) for fisher in (white @ white.T, exact)]
+    # The errors of all parameters; a hundredth is less than the noise itself is known to.
+    np.testing.assert_allclose(errors[0], errors[1], rtol=0.01)
+
+
+def test_large_crops_are_bounded():
+    observation = make_observation((4, 60, 60), beam=(6.0, 6.0, 0.0))
+    full, coarse = Whitener(observation), Whitener(observation, most=1200)
+    assert full.step < 0.56
+    assert len(coarse.data) <= 1300
+    assert full.step < coarse.step <= 1.0
