@@ -58,17 +58,23 @@ def vector(names, **disc):
     return torch.tensor([[(DISC | disc)[name] for name in names]], dtype=torch.float64)
 
 
-def dense_covariance(observation, whitener):
-    """Covariance of the voxels that a `Whitener` uses, channel by channel, from its definition: (voxel, voxel)."""
-    index = np.flatnonzero(whitener.channels)
+def sky_correlation(observation, whitener):
+    """Correlation (pixel, pixel) of the pixels that a `Whitener` uses, from its definition, and their flat index."""
     y, x = (axis.ravel() for axis in np.meshgrid(whitener.rows.numpy(), whitener.columns.numpy(), indexing="ij"))
-    used = observation.valid[index][:, y, x].all(0)
+    used = observation.valid[whitener.channels][:, y, x].all(0)
     y, x = y[used], x[used]
     lags = observation.correlation.spatial
     middle = len(lags) // 2
     dy, dx = y[:, None] - y, x[:, None] - x
     far = np.maximum(abs(dy), abs(dx)) > middle
     sky = np.where(far, 0, lags[np.clip(dy + middle, 0, 2 * middle), np.clip(dx + middle, 0, 2 * middle)])
+    return sky, np.ravel_multi_index((y, x), observation.shape[1:])
+
+
+def dense_covariance(observation, whitener):
+    """Covariance (voxel, voxel) of the voxels that a `Whitener` uses, channel by channel, and their pixels' index."""
+    index = np.flatnonzero(whitener.channels)
+    sky, pixels = sky_correlation(observation, whitener)
     spectral = observation.correlation.spectral[abs(index[:, None] - index)]
-    rms = observation.rms[index][:, y, x].astype(float).ravel()
-    return np.kron(spectral, sky) * rms * rms[:, None], np.ravel_multi_index((y, x), observation.shape[1:])
+    rms = observation.rms[index].reshape(len(index), -1)[:, pixels].astype(float).ravel()
+    return np.kron(spectral, sky) * rms * rms[:, None], pixels

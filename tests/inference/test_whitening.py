@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from observed import FORMS, changed, dense_covariance, make_observation, vector
+from observed import FORMS, changed, dense_covariance, make_observation, sky_correlation, vector
 
 from kinematics_nn.decoder import DiscDecoder, Grid
 from kinematics_nn.inference.whitening import Whitener
@@ -96,11 +96,10 @@ def test_tiles_lose_next_to_nothing(beam, spatial):
     assert len(whitener.rows) > 16 or len(whitener.columns) > 16, "one tile is no test"
     decoder = DiscDecoder(Grid.from_observation(observation), FORMS, pixels=(whitener.rows, whitener.columns))
     slopes = decoder.jacobian(vector(decoder.names, r_scale=6.0).float())[1][0]
-    covariance, pixels = dense_covariance(observation, whitener)
-    n = len(pixels)
+    sky, _ = sky_correlation(observation, whitener)
+    flat = slopes.double().flatten(2).numpy() / observation.rms[0, 0, 0]
     # The channels are independent and alike.
-    flat = slopes.double().flatten(2).numpy()
-    solved = np.linalg.solve(covariance[:n, :n], flat.reshape(-1, n).T).T.reshape(flat.shape)
+    solved = np.linalg.solve(sky, flat.reshape(-1, len(sky)).T).T.reshape(flat.shape)
     exact = np.einsum("acp,bcp->ab", flat, solved)
     white = whitener(slopes).double().numpy()
     errors = [np.sqrt(np.diag(np.linalg.inv(fisher))) for fisher in (white @ white.T, exact)]
