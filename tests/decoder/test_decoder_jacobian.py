@@ -50,6 +50,35 @@ def test_the_jacobian_is_that_of_reverse_mode(names):
         torch.testing.assert_close(found[:, k], expected[:, k], rtol=1e-7, atol=1e-8 * scale, msg=name)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"velocity_dispersion": 5.0}, {"vsys": 170.0}, {"flux": 0.0}, {"east": 6.0}, {"east": 500.0}, {"thickness": 1.5}],
+    ids=str,
+)
+def test_so_it_is_for_thin_lines_at_the_ends_of_band_and_field_and_where_nothing_is_seen(changed):
+    # Lines of a twentieth of a channel go by error functions, point by point; points beyond the bins gather at their
+    # end; a disc that the field cuts is not multiplied to its flux.
+    decoder = DiscDecoder(grid((4, 7, 6), channel_width=100.0), forms())
+    at = points(decoder)[1:2]
+    for name, value in changed.items():
+        at[0, decoder.names.index(name)] = value
+    cubes, expected = forward_by_parameter(decoder, at)
+    found_cubes, found = decoder.jacobian(at)
+    torch.testing.assert_close(found_cubes, cubes, rtol=1e-9, atol=1e-12)
+    for k, name in enumerate(decoder.names):
+        scale = float(expected[:, k].abs().max())
+        torch.testing.assert_close(found[:, k], expected[:, k], rtol=1e-7, atol=1e-8 * scale + 1e-15, msg=name)
+
+
+def test_memory_is_bounded_by_the_points_at_a_time():
+    # Few points at a time, many parts: the same sums.
+    on = grid((8, 16, 16), channel_width=50.0)
+    whole, parts = DiscDecoder(on, forms()), DiscDecoder(on, forms(), points=2000)
+    at = points(whole)
+    for a, b in zip(parts.jacobian(at), whole.jacobian(at), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12 * float(b.abs().max()))
+
+
 OPTIONS = {
     "sampled": {},
     "integrated": {"integrate_pixels": True},

@@ -86,11 +86,11 @@ def test_parameters_of_no_form_are_ignored_and_missing_ones_are_not():
 
 def test_a_small_disc_gets_the_sub_pixels_that_it_needs():
     on = grid((1, 32, 32), channel_width=4000.0)
-    small = DISC | {"r_scale": 0.6, "inclination": 30.0}
+    small = DISC | {"r_scale": 0.5, "inclination": 30.0, "east": 0.2, "north": 0.3}
     chosen, fine, coarse = (
         render_on(on, forms(), small, rule) for rule in (None, Quadrature(145, 1), Quadrature(1, 1))
     )
-    # The cusp of a disc of 0.6 pixels; a single point in each pixel, with the right flux in all, misses its shape.
+    # The cusp of a disc of half a pixel; a single point in each pixel, with the right flux in all, misses its shape.
     assert float(abs(chosen - fine).max() / fine.max()) < 2e-3
     assert float(abs(coarse - fine).max() / fine.max()) > 1e-2
 
