@@ -30,7 +30,7 @@ class DiscDecoder:
         The instrument's line-spread function: the width (sigma) of a Gaussian on the cube's axis [km/s], or channels
         that were smoothed by (1/4, 1/2, 1/4).
     integrate_pixels : bool, optional
-        Whether a pixel holds the average over it or, the default, the value at its centre.
+        Whether a pixel holds the average over it, or the value at its centre; by default as the grid says.
     faint : float, optional
         Share of a disc's light that may be left out in its outskirts; positive.
     pad : int, optional
@@ -48,7 +48,7 @@ class DiscDecoder:
         quadrature=None,
         *,
         lsf=0.0,
-        integrate_pixels=False,
+        integrate_pixels=None,
         faint=1e-4,
         pad=None,
         pixels=None,
@@ -59,8 +59,9 @@ class DiscDecoder:
         self.pad = grid.padding() if pad is None else pad
         self.names = forms.parameter_names
         self.field = grid.padded(self.pad)
+        integrate = grid.integrate_pixels if integrate_pixels is None else integrate_pixels
         covariance = beam_covariance(grid.beam.double(), grid.pixel_matrix.double())
-        self.beam = BeamOperator(covariance, grid.xi.shape, self.pad, integrate_pixels, pixels)
+        self.beam = BeamOperator(covariance, grid.xi.shape, self.pad, integrate, pixels)
         self._rules = {}
         self.channels = Channels(grid.edges, lsf)
 
@@ -164,9 +165,9 @@ class DiscDecoder:
             factor = self._factor(flux[first:end], joined(light), batch - first, pixel)
             spectra.append(spectra[0].new_zeros(len(spectra[0]), 1))  # of pixels that are dark
             source, corner = self.box(batch - first, pixel, end - first)
-            sky = torch.cat(spectra, 1).index_select(1, source.flatten()).unflatten(1, source.shape)
-            in_place = None if torch.is_grad_enabled() and sky.requires_grad else sky
-            yield first, end, torch.mul(sky, factor[:, None, None], out=in_place).transpose(0, 1), corner
+            spectra = torch.cat(spectra, 1)
+            sky = [spectra.index_select(1, of) * its for of, its in zip(source.flatten(1), factor, strict=True)]
+            yield first, end, torch.stack(sky).unflatten(2, source.shape[1:]), corner
 
     def _spectra(self, part, c, lines):
         """Spectra (channel, row) and light (row,) of the pixels of a part, for a flux of one."""

@@ -26,6 +26,8 @@ class Grid:
         Of the velocity axis: 'radio', 'optical' or 'relativistic'.
     brightness_per_flux : float
         Cube unit in one flux unit / (km/s) / arcsec2.
+    integrate_pixels : bool
+        Whether a pixel holds the average over it, or the value at its centre.
     """
 
     xi: torch.Tensor
@@ -34,6 +36,7 @@ class Grid:
     beam: torch.Tensor
     convention: str = "radio"
     brightness_per_flux: float = 1.0
+    integrate_pixels: bool = False
 
     @classmethod
     def from_observation(cls, observation, dtype=torch.float32, device=None):
@@ -49,6 +52,7 @@ class Grid:
             beam=tensor(observation.beam),
             convention=observation.header["convention"],
             brightness_per_flux=observation.header["brightness_per_flux"],
+            integrate_pixels=observation.header.get("integrate_pixels", False),
         )
 
     @property
