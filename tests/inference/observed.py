@@ -21,9 +21,12 @@ CHANNEL = 30.0  # km/s
 
 
 def make_observation(
-    shape=(12, 20, 20), beam=(3.5, 3.0, 20.0), spatial="wide", spectral="white", snr=10.0, seed=1, **disc
+    shape=(12, 20, 20), beam=(3.5, 3.0, 20.0), spatial="wide", spectral="white", snr=10.0, rms=1.0, seed=1, **disc
 ):
-    """An `Observation` of a disc (`DISC`, and what differs from it), of pixels of 1 arcsec."""
+    """An `Observation` of a disc (`DISC`, and what differs from it), of pixels of 1 arcsec.
+
+    ``rms``, of any shape that broadcasts to that of the cube, multiplies the noise.
+    """
     n, ny, nx = shape
     y, x = np.mgrid[:ny, :nx]
     beam = np.array(beam)
@@ -41,7 +44,7 @@ def make_observation(
         header={"convention": "radio", "brightness_per_flux": 1.133 * beam[0] * beam[1], "descending": False},
     )
     clean = render_on(Grid.from_observation(empty), FORMS, DISC | disc).numpy()
-    rms = np.full(shape, clean.max() / snr, np.float32)
+    rms = np.broadcast_to(np.asarray(rms * clean.max() / snr, np.float32), shape)
     noise = empty.correlation.draw(shape, np.random.default_rng(seed))
     return changed(empty, data=clean + rms * noise, rms=rms, emission=clean > 2 * rms)
 
