@@ -1,5 +1,7 @@
 """What the command line takes: its options, and their text read into what the Python doors take."""
 
+import argparse
+
 import astropy.units as u
 
 from .errors import KinematicsError
@@ -69,7 +71,7 @@ def add_simulate_arguments(sub):
     for kind in ("rotation-curve", "surface-brightness"):
         help_ = "a form, and what differs from its defaults, such as arctan 'vmax=200 km/s'"
         sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
-    sub.add_argument("--integrate-pixels", action="store_true", default=None, help="as an optical detector does")
+    sub.add_argument("--integrate-pixels", action=argparse.BooleanOptionalAction, help="over the pixel, or its centre")
     sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
     sub.add_argument("--seed", type=int, help="of the noise")
 

@@ -30,6 +30,7 @@ def fit(
     velocity_convention=None,
     beam=None,
     rms=None,
+    integrate_pixels=True,
     lsf=None,
     distance=None,
     fixed=None,
@@ -57,7 +58,7 @@ def fit(
         Rows of ``samples``.
     min_ess : int
         Effective draws that "refined" goes on until.
-    region, mask, rest_value, velocity_convention, beam, rms
+    region, mask, rest_value, velocity_convention, beam, rms, integrate_pixels
         What to read from the cube; see `~kinematics_nn.observation.observe`.
     lsf : `~astropy.units.Quantity` or "hanning", optional
         The instrument's line-spread function on top of the intrinsic dispersion: the standard deviation of a Gaussian,
@@ -124,6 +125,7 @@ def fit(
         velocity_convention=velocity_convention,
         beam=beam,
         rms=rms,
+        integrate_pixels=integrate_pixels,
     )
     forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")

@@ -32,7 +32,7 @@ def simulate(
     thickness=0 * u.arcsec,
     rotation_curve=None,
     surface_brightness=None,
-    integrate_pixels=False,
+    integrate_pixels=True,
     rms=None,
     noise="wide",
     spectral="white",
@@ -61,8 +61,8 @@ def simulate(
         Of `kinematics_nn.models`; ``ArctanRotationCurve(vmax=200*u.km/u.s, r_turn=3*u.arcsec)`` and
         ``ExponentialDisc(r_scale=8*u.arcsec)`` by default.
     integrate_pixels : bool
-        Whether a voxel holds the average over its pixel, as an optical detector's does, or the value at its centre, as
-        an interferometer's.
+        Whether a voxel holds the average over its pixel, as `~kinematics_nn.fit` takes it to, or the value at its
+        centre.
     rms : `~astropy.units.Quantity` or float, optional
         Noise to add, in the cube's unit; none by default.
     noise : {"wide", "beam", "white"} or `~kinematics_nn.observation.NoiseCorrelation`
@@ -157,8 +157,9 @@ def simulate(
         beam=tensor(sides),
         convention=axis.convention,
         brightness_per_flux=brightness_per_flux,
+        integrate_pixels=integrate_pixels,
     )
-    data = render_on(grid, forms, values, integrate_pixels=integrate_pixels).numpy()
+    data = render_on(grid, forms, values).numpy()
     if rms is not None:
         matrix = pixel_matrix(sky.xi, sky.eta)
         correlation = _correlation(noise, spectral, beam_covariance(np.array(sides), matrix), shape[0])

@@ -246,7 +246,7 @@ def _own_cube(mock, forms):
     offset = (torch.arange(n_pixels) - n_pixels // 2) * PIXEL
     eta, xi = torch.meshgrid(offset, -offset, indexing="ij")
     edges = (torch.arange(n_channels + 1) - n_channels // 2 - 0.5) * mock.channel
-    grid = Grid(xi, eta, edges, torch.tensor(mock.beam), "radio", _beam_area(mock))
+    grid = Grid(xi, eta, edges, torch.tensor(mock.beam), "radio", _beam_area(mock), integrate_pixels=True)
     return render_on(grid, forms, mock.truth).numpy()
 
 

@@ -20,7 +20,17 @@ __all__ = ["observe"]
 MARGIN_BEAMS = 2.0
 
 
-def observe(cube, *, region=None, mask=None, rest_value=None, velocity_convention=None, beam=None, rms=None):
+def observe(
+    cube,
+    *,
+    region=None,
+    mask=None,
+    rest_value=None,
+    velocity_convention=None,
+    beam=None,
+    rms=None,
+    integrate_pixels=True,
+):
     """
     Read a cube into plain arrays, cut to its emission.
 
@@ -47,6 +57,10 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
     rms : float, array or `~astropy.units.Quantity`, optional
         Noise, in the cube's unit where it has no other: a scalar, a spectrum (channel,), a map (y, x) or a cube, in
         the order of the input. By default it is measured, see `~kinematics_nn.observation.noise.measure_noise`.
+    integrate_pixels : bool, optional
+        Whether a pixel holds the light of all of it, as that of an optical detector, a simulation of cloudlets and a
+        CLEANed image (whose components lie on pixels) does, or the value at its centre. At four pixels a beam the two
+        differ by half a percent of the peak.
 
     Returns
     -------
@@ -132,6 +146,7 @@ def observe(cube, *, region=None, mask=None, rest_value=None, velocity_conventio
         "unit": unit.to_string(),
         "flux_unit": flux_unit,
         "brightness_per_flux": brightness_per_flux,
+        "integrate_pixels": bool(integrate_pixels),
         "reference": sky.reference,
         "convention": axis.convention,
         "frame": axis.frame,
