@@ -64,23 +64,25 @@ class Lines:
         self.bins = SpectralBins(channels.edges, sigma.clamp(min=channels.narrow))
         self.matrix = channels.smoothed(self.bins.matrix(sigma))
         self.narrow = sigma.detach() < channels.narrow
+        self._narrow = bool(self.narrow.any()), bool(self.narrow.all())
 
     def __call__(self, c, speed, brightness, batch):
         """Spectra (channel, row) of points (k, row) of rows of the galaxies ``batch`` (row,), in ascending order.
 
         ``c`` is a dict of their coefficients (row,) or (1,), and ``speed`` is over ``c["speed"]``.
         """
-        spectra = None
-        if not self.narrow.all():
-            a_bin, first = 1 / self.bins.spacing, self.bins.first
-            if len(a_bin) > 1:
-                a_bin, first = a_bin[batch], first[batch]
+        spectra, (some_narrow, all_narrow) = None, self._narrow
+        if not all_narrow:
+            whose, rows = torch.unique_consecutive(batch, return_counts=True)
+            whose, rows = whose.tolist() or [0], rows.tolist() or [0]
+            its = whose[0] if len(whose) == 1 else batch
+            a_bin, first = 1 / self.bins.spacing[its], self.bins.first[its]
             x = torch.addcmul((c["vsys"] - first) * a_bin, c["speed"] * a_bin, speed)
             gathered, used = self.bins.gather(x, brightness)
-            whose, rows = torch.unique_consecutive(batch, return_counts=True)
-            parts = list(zip(whose.tolist(), gathered.split(rows.tolist(), 1), strict=True)) or [(0, gathered)]
-            spectra = torch.cat([self.matrix[k, :, used] @ some for k, some in parts], 1)
-        if self.narrow.any():
+            parts = zip(whose, gathered.split(rows, 1), strict=True)
+            parts = [self.matrix[k, :, used] @ some for k, some in parts]
+            spectra = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if some_narrow:
             fine = self.narrow[batch].nonzero()[:, 0]
             speed = torch.addcmul(c["vsys"], c["speed"], speed)[:, fine]
             exact = self.channels.exact(speed, self.sigma[batch[fine]], brightness[:, fine])

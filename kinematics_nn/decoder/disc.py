@@ -184,9 +184,11 @@ class DiscDecoder:
 
     def _factor(self, flux, light, batch, pixel):
         """What light of a flux of one is multiplied by (batch,), so that a disc that lies in the field has its flux."""
-        found = torch.zeros_like(flux).index_add(0, batch, light) * self.field.area
-        cut = torch.zeros_like(flux).index_add(0, batch, self.field.border.index_select(0, pixel).to(flux)) > 0
-        return flux / torch.where(cut | (found == 0), torch.ones_like(found), found)
+        found = light.sum()[None] if len(flux) == 1 else torch.zeros_like(flux).index_add(0, batch, light)
+        found = found * self.field.area
+        as_it_is = found == 0
+        as_it_is[batch[self.field.border.index_select(0, pixel)]] = True
+        return flux / torch.where(as_it_is, torch.ones_like(found), found)
 
     def box(self, batch, pixel, n):
         """Where pixels (row,) of n galaxies lie in the least box that holds them all.
