@@ -34,8 +34,10 @@ class Whitener:
         Pixels of the grid.
     channels : ndarray of bool (channel,)
         Channels used.
+    spacing : ndarray of int (2,)
+        Of the grid along (y, x) [pixel].
     step : float
-        Spacing of the grid in beams, the larger of its two sides.
+        The same in beams, the larger of its two sides.
     """
 
     def __init__(self, observation, most=400_000):
@@ -47,6 +49,9 @@ class Whitener:
         spacing = np.maximum(1, np.floor(0.55 * fwhm)).astype(int)
         while np.prod(shape) / np.prod(spacing) > most and (spacing < fwhm).all():
             spacing += 1
+        # In threes, where the disc can be rendered on every third of its pixels.
+        spacing = np.where(spacing >= 6, spacing // 3 * 3, spacing)
+        self.spacing = spacing
         self.step = float((spacing / np.maximum(fwhm, 1)).max())
         rows, columns = (np.arange((n % step) // 2, n, step) for n, step in zip(shape[1:], spacing, strict=True))
         valid = observation.valid[:, rows[:, None], columns]
