@@ -71,8 +71,8 @@ def _coarse(grid, whitener):
     """A grid as coarse as six pixels a beam allow, and which of its rows and columns the likelihood takes.
 
     What a beam of so many pixels makes of a disc does not depend on how large they are, but for the light of one pixel
-    that each of the cube's own holds: that becomes part of the beam. (With four pixels it does, by a chi-squared of 2 at
-    a peak of 16 times the noise.)
+    that each of the cube's own holds: that becomes part of the beam. (With four it does, by a chi-squared of 2 at a
+    peak of 16 times the noise.)
     """
     steps = [max(1, int(spacing) // 3) for spacing in whitener.spacing]
     if steps == [1, 1]:
