@@ -165,6 +165,7 @@ def _check_ground(one, other):
         name: np.array_equal(getattr(first.correlation, name), getattr(second.correlation, name))
         for name in ("spatial", "spectral")
     }
+    same["pixels"] = first.header.get("integrate_pixels") == second.header.get("integrate_pixels")
     same |= {name: one.options[name] == other.options[name] for name in _FITTED_BY}
     common = {name for name in one.forms.parameter_names if name in other.forms.parameter_names}
     for kind in ("priors", "fixed"):

@@ -218,7 +218,7 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
 def _kinms_cube(mock, forms, seed):
     if not forms.velocity_dispersion.uniform:
         raise KinematicsError("a dispersion that varies", "a constant one, for KinMS", 'calibrate(galaxies="own")')
-    truth, beam = mock.truth, mock.beam[0]
+    truth = mock.truth
     # As many clouds as leave their noise a part of the telescope's where the galaxy is brightest.
     cells = truth["flux"] / (_own_cube(mock, forms).max() * mock.channel)
     n_clouds = int(np.clip(cells * (truth["snr"] / _CLOUD_NOISE) ** 2, *_CLOUDS))
@@ -231,8 +231,7 @@ def _kinms_cube(mock, forms, seed):
         shape=mock.shape,
         pixel=PIXEL,
         channel=mock.channel,
-        # The pixel, of which a voxel holds the average, and the beam together are as wide as the header says.
-        beam=float(np.sqrt(beam**2 - _FWHM**2 * PIXEL**2 / 12)),
+        beam=float(mock.beam[0]),
         n_clouds=n_clouds,
         seed=seed,
     )
