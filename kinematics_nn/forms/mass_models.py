@@ -220,6 +220,9 @@ class Plummer(MassModel):
         return vmax**2 * r_plummer / _PLUMMER_PEAK**2
 
 
+_NO_MASS = 1e-30  # in any unit, as good as 0, where the root of the mass has no slope
+
+
 class Kepler(MassModel):
     """Point mass, such as a black hole: falls as radius**-0.5, and is linear within 1e-6 arcsec.
 
@@ -231,7 +234,7 @@ class Kepler(MassModel):
     name = "kepler"
     parameters = (
         FormParameter(
-            "gm", "km2 arcsec/s2", 1e4, (1e-6, 1e12), LogUniform(10.0, 1e7), "G times the mass, over the distance"
+            "gm", "km2 arcsec/s2", 1e4, (0.0, 1e12), LogUniform(10.0, 1e7), "G times the mass, over the distance"
         ),
     )
     reference = "Binney & Tremaine (2008) eq. 2.33"
@@ -242,11 +245,11 @@ class Kepler(MassModel):
         # The decoder's own radii are kept above 1e-6 arcsec. A floor that scales with the mass would need a speed to be
         # special, and data in m/s would be held at another one.
         held = ops.clip(radius, 1e-6)
-        return radius / held * ops.sqrt(gm / held)
+        return radius / held * ops.sqrt(ops.clip(gm, _NO_MASS) / held)
 
     @staticmethod
     def derivatives(radius, gm):
-        return [Kepler.evaluate(radius, gm) / (2 * gm)]
+        return [Kepler.evaluate(radius, gm) / (2 * ops.clip(gm, _NO_MASS))]
 
     @staticmethod
     def gm(hubble, gm):

@@ -64,11 +64,11 @@ class Tabulated(RotationCurve):
 
     @classmethod
     def evaluate(cls, radius, upsilon):
-        return ops.sqrt(upsilon) * cls.table_speed(radius)
+        return ops.sqrt(ops.clip(upsilon, _NO_MASS)) * cls.table_speed(radius)
 
     @classmethod
     def derivatives(cls, radius, upsilon):
-        return [0.5 / np.sqrt(upsilon) * cls.table_speed(radius)]
+        return [0.5 / np.sqrt(ops.clip(upsilon, _NO_MASS)) * cls.table_speed(radius)]
 
     @classmethod
     def table_speed(cls, radius):
@@ -77,9 +77,9 @@ class Tabulated(RotationCurve):
         return cls.table(radius) * ops.sqrt(last / ops.clip(radius, last))
 
 
-# At upsilon = 0 the square root has no slope: a thousandth of a thousandth is as good as none.
+_NO_MASS = 1e-30  # as good as 0, where the root of upsilon has no slope
 _UPSILON = FormParameter(
-    "upsilon", "", 1.0, (1e-6, 1e3), LogUniform(0.05, 20.0), "mass-to-light ratio, over that of the table"
+    "upsilon", "", 1.0, (0.0, 1e3), LogUniform(0.05, 20.0), "mass-to-light ratio, over that of the table"
 )
 
 

@@ -12,6 +12,8 @@ from astropy.modeling.fitting import LevMarLSQFitter, TRFLSQFitter
 from kinematics_nn.errors import FormError
 from kinematics_nn.forms import (
     FormParameter,
+    FreemanDisc,
+    Kepler,
     LogUniform,
     QuadratureSum,
     RotationCurve,
@@ -169,3 +171,15 @@ def test_what_cannot_be_summed_is_refused():
         get_form("disc:arctan+nfw", "rotation_curve")
     with pytest.raises(FormError, match=r"QuadratureSum\(\.\.\.\)"):
         get_form(QuadratureSum, "rotation_curve")
+
+
+def test_a_component_without_mass_is_not_there():
+    radius = np.array([0.0, 0.5, 3.0, 20.0])
+    with_none = QuadratureSum(disc=FreemanDisc(), black_hole=Kepler()).form
+    np.testing.assert_allclose(
+        with_none.evaluate(radius, 100.0, 4.0, 0.0), FreemanDisc.evaluate(radius, 100.0, 4.0), rtol=1e-6, atol=1e-3
+    )  # a sum is linear within a tenth of a km/s
+    values = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (100.0, 4.0, 0.0)]
+    with_none.evaluate(torch.as_tensor(radius), *values).sum().backward()
+    assert all(torch.isfinite(value.grad) for value in values)
+    assert all(np.isfinite(column).all() for column in with_none.derivatives(radius, 100.0, 4.0, 0.0))

@@ -121,3 +121,7 @@ def test_piecewise_takes_each_formula_on_its_side():
         assert ops.piecewise(np.array([0.5], dtype), 1.0, lambda x: x + 3, root, edge64=0.1)[0] == pytest.approx(
             formula
         )
+
+
+def test_a_plain_number_that_is_held_stays_one():
+    assert (np.ones(3, dtype=np.float32) * ops.clip(0.5, 1e-3, 2)).dtype == np.float32
