@@ -22,7 +22,7 @@ DISC = {
 def make_cubes(*discs, snr=40.0, seed=1, shape=(36, 48, 48), beam=(5.0, 4.0, 25.0)):
     """`Cubes` of discs (each a dict of what differs from `DISC`) with white noise; pixels of 1 arcsec."""
     grid = regular_grid(shape, 1.0, 14.0, beam)
-    decoder = DiscDecoder(grid, FORMS, Quadrature(3, 3))
+    decoder = DiscDecoder(grid, FORMS, Quadrature(13, 3))
     vectors = [[(DISC | disc)[name] for name in decoder.names] for disc in discs or ({},)]
     with torch.no_grad():
         clean = decoder(torch.tensor(vectors))
