@@ -145,6 +145,15 @@ class Form:
         return sum(-0.5 * residual**2 for residual in cls.prior_residuals(*values))
 
     @classmethod
+    def log_prior_norm(cls):
+        """Log of the mean of exp(`log_prior`) under the parameters' own priors, by which an evidence has to be divided.
+
+        It is 0 for a form without `prior_residuals`; one that has them, and does not override this, has evidences that
+        are comparable among fits of that form only.
+        """
+        return 0.0
+
+    @classmethod
     def for_observation(cls, observation):
         """The form to fit to an observation: itself, but for a form that is made for each (a velocity per ring).
 

@@ -83,6 +83,10 @@ class QuadratureSum(RotationCurve):
         return parts
 
     @classmethod
+    def log_prior_norm(cls):
+        return sum(form.log_prior_norm() for _, form in cls.components)
+
+    @classmethod
     def for_observation(cls, observation):
         return sum_of_forms(tuple((prefix, form.for_observation(observation)) for prefix, form in cls.components))
 

@@ -73,7 +73,8 @@ class ParameterSpace:
         if joint:
             values = dict(zip(self.names, self.parameters(x).T, strict=True))
             for slot in joint:
-                log = log + getattr(self.forms, slot).log_prior(*(values[name] for name in self.slots[slot]))
+                form = getattr(self.forms, slot)
+                log = log + form.log_prior(*(values[name] for name in self.slots[slot])) - form.log_prior_norm()
         return log
 
     def _log_density(self, prior, x):

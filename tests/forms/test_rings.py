@@ -207,3 +207,15 @@ def test_a_fit_with_rings_finds_the_curve(observation, light):
     assert np.all(np.abs(np.median(speeds, 0) - wanted) < 3 * speeds.std(0))
     assert np.all(speeds.std(0) < 0.3 * 150)
     assert pickle.loads(pickle.dumps(fit)).forms == fit.forms
+
+
+@pytest.mark.parametrize("make", [Rings, RingsLight])
+def test_the_prior_of_smoothness_has_its_norm(make):
+    form = make([2.0, 5.0, 12.0]).form
+    values = [p.prior.ppf(np.random.default_rng(k).uniform(size=1_000_000)) for k, p in enumerate(form.parameters)]
+    mean = np.mean(np.exp(form.log_prior(*values)))
+    # a mean over a million draws, of which one in a hundred or thousand counts, and one over 2e4
+    assert np.exp(form.log_prior_norm()) == pytest.approx(mean, rel=0.05)
+    whole = QuadratureSum(rings=make([2.0, 5.0, 12.0]), disc="freeman").form if make is Rings else form
+    assert whole.log_prior_norm() == form.log_prior_norm()
+    assert get_form("arctan", "rotation_curve").log_prior_norm() == 0
