@@ -1,12 +1,16 @@
 """Importance sampling of a posterior from a mixture of heavy-tailed components, adapted where it falls short."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ..errors import KinematicsError
+
 __all__ = ["Component", "WeightedDraws", "adapted", "pareto_k", "sample"]
+
+_KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,15 @@ class WeightedDraws:
     log_target : Tensor (n,)
         Log likelihood times prior.
     log_weight : Tensor (n,)
-        Over the density of the whole mixture that they were drawn from.
+        Over the density that they were drawn from; their mean is the evidence.
+    rounds : tuple of int
+        Draws of each round, in their order.
     """
 
     x: torch.Tensor
     log_target: torch.Tensor
     log_weight: torch.Tensor
+    rounds: tuple = ()
 
     @property
     def weights(self):
@@ -70,19 +77,31 @@ class WeightedDraws:
         value = float(torch.logsumexp(self.log_weight, 0)) - math.log(n)
         return value, math.sqrt(max(0.0, 1 / self.n_effective - 1 / n))
 
+    @property
+    def pareto_k(self):
+        """Shape of the weights' tail, the mean over the rounds, each counted by its effective number of draws."""
+        parts = self.log_weight.split(list(self.rounds) or len(self.x))
+        shapes, effective = np.array([(pareto_k(part.numpy()), _effective(part)) for part in parts]).T
+        known = ~np.isnan(shapes)
+        return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
+
 
 def sample(log_target, components, min_ess, *, generator, first=300, most=6000, rounds=12):
     """Draw until the effective number is enough.
 
-    Every round draws from the components it has, weighs all draws by the density of everything they came from (the
-    deterministic mixture of Owen & Zhou 2000, JASA 95, 135), and where the efficiency is low adapts the components to
-    what was found.
+    Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is
+    weighed by the density of its own round's mixture, which knows nothing of it (population Monte Carlo; Cappé et al.
+    2004, J. Comput. Graph. Stat. 13, 907), and the rounds count by their efficiencies. To weigh all draws by what all
+    rounds drew from would cost fewer of them, but mixtures are dense where draws happened to lie that they were fitted
+    to: measured on skewed targets of 8 dimensions, the evidence came out low by four of its errors, and widths small by
+    a twentieth.
 
     Parameters
     ----------
     log_target : callable
         Log posterior (n,), unnormalised, of variates (n, d).
     components : list of Component
+        Of the first round; a part of all others is drawn from them, too, so that nothing is lost that they reach.
     min_ess : float
     generator : torch.Generator
     first, most : int
@@ -93,37 +112,73 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=6000, 
     Returns
     -------
     WeightedDraws
+
+    Raises
+    ------
+    KinematicsError
+        The target is zero wherever it was tried.
     """
-    used, x, target = [], [], []
-    n = first
+    found, mixture, n = [], components, first
     for k in range(rounds):
-        shares = torch.tensor([c.share for c in components], dtype=torch.float64)
+        shares = torch.tensor([c.share for c in mixture], dtype=torch.float64)
         counts = torch.floor(n * shares / shares.sum()).long()
         counts[0] += n - counts.sum()
-        for component, count in zip(components, counts.tolist(), strict=True):
-            if count:
-                used.append((component, count))
-                x.append(component.draw(count, generator))
-        new = torch.cat(x[-int((counts > 0).sum()) :])
-        target.append(log_target(new))
-        draws = _weighed(torch.cat(x), torch.cat(target), used)
+        used = [(component, count) for component, count in zip(mixture, counts.tolist(), strict=True) if count]
+        x = torch.cat([component.draw(count, generator) for component, count in used])
+        found.append((x, torch.nan_to_num(log_target(x), nan=-math.inf, neginf=-math.inf), used))
+        draws = _by_round(found)
         effective, drawn = draws.n_effective, len(draws.x)
         if effective >= min_ess or drawn >= most:
             break
-        components = adapted(draws)
+        mixture = [*_of_share(1 - _KEPT, adapted(_together(found))), *_of_share(_KEPT, components)]
         # A tenth more than what the best of two guesses at the efficiency says, and no more than can be learnt from.
         efficiency = max(effective / drawn, 0.25 if k == 0 else 0.08)
         n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), 600, most - drawn))
     return draws
 
 
-def _weighed(x, target, used):
+def _of_share(share, components):
+    total = sum(component.share for component in components)
+    return [replace(component, share=share * component.share / total) for component in components]
+
+
+def _effective(log_weight):
+    """Kish's effective number of weights, 0 where all of them are."""
+    if not torch.isfinite(log_weight).any():
+        return 0.0
+    return float(1 / (torch.softmax(log_weight, 0) ** 2).sum())
+
+
+def _log_mixture(x, used):
     total = sum(count for _, count in used)
     logs = torch.stack([component.log_prob(x) + math.log(count / total) for component, count in used])
-    return WeightedDraws(x, target, torch.nan_to_num(target, nan=-math.inf) - torch.logsumexp(logs, 0))
+    return torch.logsumexp(logs, 0)
 
 
-def adapted(draws, k=3, iterations=8):
+def _by_round(found):
+    """Draws weighed by what their own round drew from, rounds by their efficiency."""
+    weights = [target - _log_mixture(x, used) for x, target, used in found]
+    lengths = torch.tensor([len(weight) for weight in weights]).double()
+    shares = torch.tensor([_effective(weight) for weight in weights]).double() / lengths
+    if not shares.any():
+        raise KinematicsError(
+            "a posterior that is zero wherever it was tried: no draw is left",
+            "priors that overlap the data and each other",
+            "fit() without priors=, to see what the data say",
+        )
+    shares = shares * lengths.sum() / (shares * lengths).sum()
+    log_weight = torch.cat([weight + share.log() for weight, share in zip(weights, shares, strict=True)])
+    x, target = (torch.cat([one[k] for one in found]) for k in (0, 1))
+    return WeightedDraws(x, target, log_weight, tuple(len(weight) for weight in weights))
+
+
+def _together(found):
+    """All draws weighed by all that was drawn from (the deterministic mixture of Owen & Zhou 2000, JASA 95, 135)."""
+    x, target = (torch.cat([one[k] for one in found]) for k in (0, 1))
+    return WeightedDraws(x, target, target - _log_mixture(x, [pair for one in found for pair in one[2]]))
+
+
+def adapted(draws, k=5, iterations=8):
     """A mixture of ``k`` components fitted to weighted draws by expectation maximisation, and a guard of 10 %."""
     weight = draws.weights
     # A few large weights would be all that there is to fit.
@@ -155,7 +210,7 @@ def adapted(draws, k=3, iterations=8):
             # Few draws: their covariance is shrunk to that of all.
             n = float(1 / (w**2).sum().clamp(min=1e-12))
             trust = n / (n + 2 * d)
-            parts.append(Component(m, trust * cov + (1 - trust) * whole + floor, float(mass[j]), freedom=8.0))
+            parts.append(Component(m, trust * cov + (1 - trust) * whole + floor, float(mass[j]), freedom=6.0))
         logs = torch.stack([c.log_prob(draws.x) + math.log(max(c.share, 1e-12)) for c in parts], 1)
         resp = torch.softmax(logs, 1)
     return [

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from .importance import Component, pareto_k, sample
+from .importance import Component, sample
 from .light import SCATTERS, Patches, least_flux, marginal, render_patches
 from .likelihood import CubeLikelihood
 from .refinement import laplace, refine
@@ -103,7 +103,7 @@ def refined_posterior(
     report = {
         "n_effective": weighted.n_effective,
         "sample_efficiency": weighted.n_effective / len(weighted.x),
-        "pareto_k": pareto_k(weighted.log_weight.numpy()),
+        "pareto_k": weighted.pareto_k,
         "log_evidence": evidence,
         "log_evidence_error": evidence_error,
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
