@@ -63,31 +63,48 @@ class Lines:
         self.channels, self.sigma = channels, sigma
         self.bins = SpectralBins(channels.edges, sigma.clamp(min=channels.narrow))
         self.matrix = channels.smoothed(self.bins.matrix(sigma))
-        self.narrow = sigma.detach() < channels.narrow
-        self._narrow = bool(self.narrow.any()), bool(self.narrow.all())
+        self._narrow = (sigma.detach() < channels.narrow).tolist()
 
-    def __call__(self, c, speed, brightness, batch):
-        """Spectra (channel, row) of points (k, row) of rows of the galaxies ``batch`` (row,), in ascending order.
+    def __call__(self, c, speed, brightness, galaxies, rows):
+        """Spectra of points (k, row) of rows of a few galaxies, one after the other.
 
-        ``c`` is a dict of their coefficients (row,) or (1,), and ``speed`` is over ``c["speed"]``.
+        Parameters
+        ----------
+        c : dict
+            Their coefficients (row,), or (1,) of one galaxy.
+        speed, brightness : Tensor (k, row)
+            Of points; the speed over ``c["speed"]``.
+        galaxies, rows : list of int
+            Which they are, and how many rows each has.
+
+        Returns
+        -------
+        list of Tensor (channel, row)
+            Of each galaxy.
         """
-        spectra, (some_narrow, all_narrow) = None, self._narrow
-        if not all_narrow:
-            whose, rows = torch.unique_consecutive(batch, return_counts=True)
-            whose, rows = whose.tolist() or [0], rows.tolist() or [0]
-            its = whose[0] if len(whose) == 1 else batch
-            a_bin, first = 1 / self.bins.spacing[its], self.bins.first[its]
+        narrow = [not self.in_bins(k) for k in galaxies]
+        gathered, used = [None] * len(galaxies), None
+        if not all(narrow):
+            a_bin, first = 1 / self.bins.spacing, self.bins.first
+            if len(galaxies) == 1:
+                a_bin, first = a_bin[galaxies[0]], first[galaxies[0]]
+            else:
+                batch = torch.tensor(galaxies).repeat_interleave(torch.tensor(rows)).to(a_bin.device)
+                a_bin, first = a_bin[batch], first[batch]
             x = torch.addcmul((c["vsys"] - first) * a_bin, c["speed"] * a_bin, speed)
             gathered, used = self.bins.gather(x, brightness)
-            parts = zip(whose, gathered.split(rows, 1), strict=True)
-            parts = [self.matrix[k, :, used] @ some for k, some in parts]
-            spectra = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        if some_narrow:
-            fine = self.narrow[batch].nonzero()[:, 0]
-            speed = torch.addcmul(c["vsys"], c["speed"], speed)[:, fine]
-            exact = self.channels.exact(speed, self.sigma[batch[fine]], brightness[:, fine])
-            spectra = exact if spectra is None else spectra.index_copy(1, fine, exact)
-        return spectra
+            gathered = gathered.split(rows, 1)
+        if any(narrow):
+            speed = torch.addcmul(c["vsys"], c["speed"], speed)
+        own = zip(galaxies, narrow, gathered, speed.split(rows, 1), brightness.split(rows, 1), strict=True)
+        return [
+            self.channels.exact(v, self.sigma[k], b) if thin else self.matrix[k, :, used] @ bins
+            for k, thin, bins, v, b in own
+        ]
+
+    def in_bins(self, k):
+        """Whether the lines of galaxy k are wide enough for bins."""
+        return not self._narrow[k]
 
     def slopes(self, c, speed, brightness, by_weight, by_speed, out):
         """Spectra, derivatives and that by the width of one galaxy's rows, into (1 + parameter + 1, channel, row).

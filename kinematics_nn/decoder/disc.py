@@ -83,8 +83,8 @@ class DiscDecoder:
             channels = len(self.grid.edges) - 1
             cubes = parameters.new_empty(len(parameters), channels, *self.beam.field)
         seen = [
-            self.beam(sky, corner, None if cubes is None else cubes[first:end])
-            for first, end, sky, corner in self._skies(parameters)
+            self.beam(sky, corner, None if cubes is None else cubes[k : k + 1])
+            for k, (sky, corner) in enumerate(self._skies(parameters))
         ]
         return torch.cat(seen) if cubes is None else cubes
 
@@ -110,7 +110,7 @@ class DiscDecoder:
         ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
         """
         (height, width), skies = self.field.shape, []
-        for *_, lit, (y0, x0) in self._skies(parameters, light_map):
+        for lit, (y0, x0) in self._skies(parameters, light_map):
             ny, nx = lit.shape[2:]
             skies.append(torch.nn.functional.pad(lit, (x0, width - x0 - nx, y0, height - y0 - ny)))
         return torch.cat(skies)
@@ -132,18 +132,13 @@ class DiscDecoder:
         return self._rules[rule]
 
     def _skies(self, parameters, light_map=None):
-        """A few galaxies at a time: the first and one past the last, their padded sky where it is lit, and its corner.
-
-        The sky is (batch, channel, y, x); where it begins in the padded field is (y, x).
-        """
+        """Galaxies in turn: its padded sky (1, channel, y, x) where it is lit, and where that begins (y, x)."""
         at_once = max(1, _PIXELS_PLANNED // len(self.field.xi))
         for start in range(0, len(parameters), at_once):
-            some = slice(start, start + at_once)
-            for first, end, sky, corner in self._planned(parameters[some]):
-                first, end, ((y, x), (ny, nx)) = start + first, start + end, (corner, sky.shape[2:])
+            for k, (sky, (y, x)) in enumerate(self._planned(parameters[start : start + at_once]), start):
                 if light_map is not None:
-                    sky = sky * light_map[first:end, None, y : y + ny, x : x + nx]
-                yield first, end, sky, corner
+                    sky = sky * light_map[k, y : y + sky.shape[2], x : x + sky.shape[3]]
+                yield sky, (y, x)
 
     def _planned(self, parameters):
         """`_skies` of galaxies that are planned together."""
@@ -154,65 +149,63 @@ class DiscDecoder:
         names, numbers = list(table), torch.stack(list(table.values()), 1)  # (rule, name, batch)
         flux = parameters[:, self.names.index("flux")] * self.grid.brightness_per_flux
         for first, end, parts in groups:
-            spectra, light = [], []
+            pieces = [[] for _ in range(first, end)]
             for part in parts:
                 its = numbers[rules[part.rule]]
                 its = its[:, first:end] if end - first == 1 else its.index_select(1, part.batch)
-                found = self._spectra(part, dict(zip(names, its.unbind(), strict=True)), lines)
-                spectra.append(found[0])
-                light.append(found[1])
-            batch, pixel = (joined([part[k] for part in parts]) for k in (1, 2))
-            factor = self._factor(flux[first:end], joined(light), batch - first, pixel)
-            spectra.append(spectra[0].new_zeros(len(spectra[0]), 1))  # of pixels that are dark
-            source, corner = self.box(batch - first, pixel, end - first)
-            spectra = torch.cat(spectra, 1)
-            sky = [spectra.index_select(1, of) * its for of, its in zip(source.flatten(1), factor, strict=True)]
-            yield first, end, torch.stack(sky).unflatten(2, source.shape[1:]), corner
+                for k, *piece in self._spectra(part, dict(zip(names, its.unbind(), strict=True)), lines, first):
+                    pieces[k - first].append(piece)
+            for total, own in zip(flux[first:end], pieces, strict=True):
+                yield self._sky(total, *zip(*own, strict=True))
 
-    def _spectra(self, part, c, lines):
-        """Spectra (channel, row) and light (row,) of the pixels of a part, for a flux of one."""
+    def _spectra(self, part, c, lines, first):
+        """Galaxy, pixels (row,), spectra (channel, row) and light of each galaxy of a part, for a flux of one."""
         points = self.points_of(part.rule).place(c, part.pixel)
         brightness, speed = light_and_speed(self.forms, c, points)
+        galaxies, rows = (of.tolist() for of in torch.unique_consecutive(part.batch, return_counts=True))
+        if not galaxies:  # a disc outside the field
+            galaxies, rows = [first], [0]
         if lines is not None:
-            spectra = lines(c, speed, brightness, part.batch)
+            spectra = lines(c, speed, brightness, galaxies, rows)
         else:
             own = form_parameters(c, "dispersion")
             sigma = c["to_axis"] * self.forms.velocity_dispersion.evaluate(points.radius.flatten(0, 1), *own)
             speed = torch.addcmul(c["vsys"], c["speed"], speed)
             spectra = self.channels.exact(speed, line_width(sigma, self.channels.least_sigma), brightness)
-        return spectra, brightness.sum(0)
+            spectra = spectra.split(rows, 1)
+        light = [some.sum() for some in brightness.sum(0).split(rows)]
+        return zip(galaxies, part.pixel.split(rows), spectra, light, strict=True)
 
-    def _factor(self, flux, light, batch, pixel):
-        """What light of a flux of one is multiplied by (batch,), so that a disc that lies in the field has its flux."""
-        found = light.sum()[None] if len(flux) == 1 else torch.zeros_like(flux).index_add(0, batch, light)
-        found = found * self.field.area
-        as_it_is = found == 0
-        as_it_is[batch[self.field.border.index_select(0, pixel)]] = True
-        return flux / torch.where(as_it_is, torch.ones_like(found), found)
+    def _sky(self, flux, pixels, spectra, light):
+        """The lit part of the sky (1, channel, y, x) of one galaxy, and its corner, of pieces for a flux of one."""
+        pixel, found = torch.cat(pixels), sum(light) * self.field.area
+        # A disc that lies in the field as a whole is multiplied so that its points have its flux.
+        if found > 0 and not self.field.border.index_select(0, pixel).any():
+            flux = flux / found
+        source, corner = self.box(pixel)
+        dark = spectra[0].new_zeros(len(spectra[0]), 1)
+        sky = torch.cat([*spectra, dark], 1).index_select(1, source.flatten()) * flux
+        return sky.view(1, -1, *source.shape), corner
 
-    def box(self, batch, pixel, n):
-        """Where pixels (row,) of n galaxies lie in the least box that holds them all.
+    def box(self, pixel):
+        """Where the pixels (row,) of a galaxy lie in the least box that holds them all.
 
         Returns
         -------
-        source : Tensor (n, y, x)
+        source : Tensor (y, x)
             The row of each pixel of the box, and one past the last of those that have none.
         corner : (int, int)
             Where in the padded field the box begins (y, x).
         """
         y, x = (of.index_select(0, pixel) for of in self.field.rows_and_columns)
         (y0, y1), (x0, x1) = (_limits(at) for at in (y, x))
-        source = torch.full((n, y1 - y0, x1 - x0), len(pixel), device=pixel.device)
-        source[batch, y - y0, x - x0] = torch.arange(len(pixel), device=pixel.device)
-        return source, (y0, x0)
+        width = x1 - x0
+        source = torch.full(((y1 - y0) * width,), len(pixel), device=pixel.device)
+        source[(y - y0) * width + (x - x0)] = torch.arange(len(pixel), device=pixel.device)
+        return source.view(-1, width), (y0, x0)
 
 
 _PIXELS_PLANNED = 1_000_000  # at a time, of all galaxies
-
-
-def joined(parts):
-    """Parts (..., row) one after the other."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _limits(at):

@@ -33,7 +33,7 @@ def _of_galaxy(decoder, parameters, cubes):
     convention, channels = decoder.grid.convention, decoder.channels
     table, slopes = coefficient_slopes(decoder.forms, parameters, spacing, convention, channels.least_sigma)
     lines = channels.lines(table["sigma"][0]) if "sigma" in table else None
-    in_bins = lines is not None and not lines.narrow
+    in_bins = lines is not None and lines.in_bins(0)
     by_sigma = slopes.pop("sigma")[0] if in_bins else torch.zeros_like(parameters[0])
     # Flux is none of them, nor what moves nothing: the thickness of a disc that has none.
     moving = torch.stack(list(slopes.values())).abs().amax((0, 1)).nonzero()[:, 0]
@@ -57,8 +57,8 @@ def _of_galaxy(decoder, parameters, cubes):
             speed = torch.addcmul(c["vsys"], c["speed"], points.speed)
             its.copy_(channels.exact_slopes(speed, sigma, points.brightness, (by_weight, by_speed, by_width)))
     # One at a time from here on, in memory that is there already.
-    source, corner = decoder.box(torch.zeros_like(pixel), pixel, 1)
-    sky = cubes.new_empty(1, cubes.shape[1], *source.shape[1:])
+    source, corner = decoder.box(pixel)
+    sky = cubes.new_empty(1, cubes.shape[1], *source.shape)
 
     def see(spectra, out):
         torch.index_select(spectra, 1, source.flatten(), out=sky.view(len(spectra), -1))
