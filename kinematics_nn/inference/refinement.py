@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
+from .space import PA_UNIT
+
 __all__ = ["Mode", "laplace", "refine"]
 
-_ROUNDS = 12
+_ROUNDS = 30
 _ENOUGH = 0.02  # gain of the log posterior at which a descent is over
+_TURN = 12 * (PA_UNIT / 360) ** 2  # inverse variance of a variate that is flat over one turn
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
         Different ones, the highest first.
     """
     system = _System(likelihood, space, patches, scatter, flux_prior)
-    x = starts.double()
+    x = starts.double().clone()
     found = [system.at(one[None]) for one in x]
     damping = [1e-2] * len(x)
     active = set(range(len(x)))
@@ -82,7 +85,7 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
         covariance = torch.linalg.inv(normal)
         covariance = 0.5 * (covariance + covariance.T)
         away = [(x[k] - mode.x) @ torch.linalg.solve(mode.covariance, x[k] - mode.x) for mode in modes]
-        if value < found[k][0] + 1e9 and all(float(d) > 4 * len(x[k]) ** 0.5 for d in away):
+        if all(float(d) > 4 * len(x[k]) ** 0.5 for d in away):
             modes.append(Mode(x[k].clone(), float(flux), covariance, -float(value)))
     return modes
 
@@ -117,7 +120,9 @@ class _System:
         self.scatter, self.flux_prior = scatter, flux_prior
         self.data = likelihood.data.double()
         own = {prior.name: prior.normal for prior in space.priors}
-        self.pull = torch.tensor([float(name != "pa" and name not in own) for name in space.free], dtype=torch.float64)
+        # What has no normal prior is pulled all the same, by one about as wide: without data it has a width, too.
+        pulls = [0.0 if own.get(name) else _TURN if name == "pa" else 1.0 for name in space.free]
+        self.pull = torch.tensor(pulls, dtype=torch.float64)
         self.normal = [(space.names.index(name), *normal) for name, normal in own.items() if normal is not None]
 
     def at(self, x):

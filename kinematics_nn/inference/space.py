@@ -7,14 +7,15 @@ import torch
 
 from ..forms.priors import LogUniform, Normal, Uniform
 
-__all__ = ["ParameterSpace", "THICKNESS", "THIN_SHARE"]
+__all__ = ["ParameterSpace", "PA_UNIT", "THICKNESS", "THIN_SHARE"]
 
+PA_UNIT = 10.0
+"""Degrees that a unit of the position angle's variate stands for: it has no normal prior."""
 THICKNESS = (0.02, 0.3)
 """Limits of the log-uniform prior of the scale height over the disc's scale, r50 / 1.678."""
 THIN_SHARE = 0.25
 """Share of the prior of infinitely thin discs."""
 
-_PA_UNIT = 10.0  # degrees that a unit of the position angle's variate stands for: it has no normal prior
 _EDGE = 1e-9
 
 
@@ -63,9 +64,9 @@ class ParameterSpace:
         normal = [k for k, name in enumerate(self.free) if name != "pa" and name not in own]
         log = -0.5 * (x[:, normal] ** 2).sum(1) - 0.5 * len(normal) * math.log(2 * math.pi)
         if "pa" in self.free:
-            flat = 0.0 if "pa" in own else math.log(_PA_UNIT / 360)
+            flat = 0.0 if "pa" in own else math.log(PA_UNIT / 360)
             # One turn: an angle counts once.
-            inside = (_PA_UNIT * x[:, self.free.index("pa")]).abs() <= 180
+            inside = (PA_UNIT * x[:, self.free.index("pa")]).abs() <= 180
             log = log + torch.where(inside, flat, -math.inf)
         for prior in self.priors:
             log = log + self._log_density(prior, x)
@@ -105,7 +106,7 @@ class ParameterSpace:
                 values[name] = held(name) if name in self.fixed else _quantile(parameter.prior, variates[name], scales)
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             values[name] = held(name) if name in self.fixed else centre + spread * variates[name]
-        values["pa"] = held("pa") if "pa" in self.fixed else self.pa + _PA_UNIT * variates["pa"]
+        values["pa"] = held("pa") if "pa" in self.fixed else self.pa + PA_UNIT * variates["pa"]
         values["inclination"] = (
             held("inclination")
             if "inclination" in self.fixed
@@ -135,7 +136,7 @@ class ParameterSpace:
         found["thickness"] = torch.where(ratio < low, THIN_SHARE * (ratio / low).clamp(min=0.5), thick)
         x = {name: torch.special.ndtri(share.clamp(_EDGE, 1 - _EDGE)).clamp(-5, 5) for name, share in found.items()}
         away = torch.remainder(values["pa"] - self.pa + 180, 360) - 180
-        x["pa"] = away / _PA_UNIT
+        x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
 
     def derivatives(self, x, step=1e-4):
