@@ -64,6 +64,10 @@ class DiscDecoder:
         self.beam = BeamOperator(covariance, grid.xi.shape, self.pad, integrate, pixels)
         self._rules = {}
         self.channels = Channels(grid.edges, lsf)
+        # glibc gives memory back at twice the largest block that was ever freed, and asking for it anew in pages costs
+        # a thin cube a third of its time. Once a large block has come and gone, which nothing was written to, it keeps.
+        del_me = torch.empty(8_000_000)
+        del del_me
 
     def __call__(self, parameters):
         """Render cubes.
