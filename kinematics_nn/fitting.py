@@ -24,6 +24,7 @@ def fit(
     method="network",
     n_samples=10_000,
     min_ess=500,
+    fallback=None,
     region=None,
     mask=None,
     rest_value=None,
@@ -58,6 +59,9 @@ def fit(
         Rows of ``samples``.
     min_ess : int
         Effective draws that "refined" goes on until.
+    fallback : {"dynesty"}, optional
+        What "refined" falls back on where its draws stay short of ``min_ess`` or their weights fail: nested sampling
+        of the same posterior, which takes minutes to hours.
     region, mask, rest_value, velocity_convention, beam, rms, integrate_pixels
         What to read from the cube; see `~kinematics_nn.observation.observe`.
     lsf : `~astropy.units.Quantity` or "hanning", optional
@@ -97,12 +101,14 @@ def fit(
     from .decoder import Forms
     from .forms import get_form
     from .inference.diagnosis import diagnose
+    from .inference.refined import is_short
     from .network.weights import weights_info
     from .observation import observe, opened
     from .results import KinematicFit
 
     held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
     _check(method, n_samples, min_ess, held, lsf)
+    _check_fallback(fallback, method)
     lsf = _line_spread(lsf)
     forms = Forms(
         rotation_curve=get_form(rotation_curve, "rotation_curve"),
@@ -133,15 +139,16 @@ def fit(
         "method": method,
         "n_samples": n_samples,
         "min_ess": min_ess,
+        "fallback": fallback,
         "lsf": lsf,
         "fixed": dict(fixed or {}) | ({} if thickness is None else {"thickness": thickness}),
         "priors": dict(priors or {}),
         "weights": weights,
         "device": device,
     }
-    samples, best, report = posterior(observation, forms, seed=seed, progress=_progress(progress), **options)
+    samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=_progress(progress), **options)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
-    if report["sample_efficiency"] < 0.01 or report.get("pareto_k", 0) > 0.7:
+    if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
         flags.append("LOW_EFFICIENCY")
     if report.get("light_scatter", 0) > 0.5 and "POOR_FIT" not in flags:
         flags.append("POOR_FIT")
@@ -160,19 +167,33 @@ def fit(
         flags=flags,
         cube=cube,
         options=options,
+        weighted=weighted,
     )
 
 
 def posterior(
-    observation, forms, *, method, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, progress=None
+    observation,
+    forms,
+    *,
+    method,
+    n_samples,
+    seed,
+    device,
+    weights,
+    priors,
+    fixed,
+    min_ess,
+    lsf,
+    fallback=None,
+    progress=None,
 ):
-    """The posterior of an observation, with the options of `fit`: samples, the one that stands for all, a report.
+    """The posterior of an observation, with the options of `fit`.
 
     Parameters
     ----------
     observation : `~kinematics_nn.observation.Observation`
     forms : `~kinematics_nn.decoder.Forms`
-    method, n_samples, seed, device, weights, priors, fixed, min_ess
+    method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback
         As `fit` takes them.
     lsf : float or "hanning"
         [km/s]
@@ -182,8 +203,11 @@ def posterior(
     -------
     samples : dict of str to (n_samples,) array
     best : dict of str to float
+        The one that stands for all.
     report : dict
         How well it was sampled: ``n_effective``, ``sample_efficiency`` and, refined, more.
+    weighted : dict of str to (n,) array, or None
+        The draws behind the samples, with their ``weight`` of sum one.
     """
     road, flux_unit = (_refined if method == "refined" else _network), observation.header["flux_unit"]
     return road(
@@ -197,6 +221,7 @@ def posterior(
         fixed=_held(fixed, forms, flux_unit),
         min_ess=min_ess,
         lsf=lsf,
+        fallback=fallback,
         progress=progress,
     )
 
@@ -209,11 +234,11 @@ def _network(observation, forms, *, n_samples, seed, device, weights, priors, **
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
     samples, effective = _with_priors(samples, priors, forms, observation, seed)
     report = {"n_effective": effective, "sample_efficiency": effective / n_samples}
-    return samples, nearest_median(samples), report
+    return samples, nearest_median(samples), report, None
 
 
-def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, progress):
-    """The network's answer, refined: samples, the highest of them, and what to report."""
+def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, fallback, progress):
+    """The network's answer, refined: samples, the highest of them, what to report, and the draws with their weights."""
     import torch
 
     from .inference.derived import derived
@@ -221,7 +246,7 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
     from .inference.refined import refined_posterior
 
     draws = network_samples(observation, forms, _DRAWS, seed=seed, device=device, weights=weights)
-    samples, _, report, best = refined_posterior(
+    samples, weighted, report, best = refined_posterior(
         observation,
         forms,
         draws,
@@ -231,6 +256,7 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
         fixed=fixed,
         priors=priors,
         lsf=lsf,
+        fallback=fallback,
         progress=progress,
     )
 
@@ -238,7 +264,8 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
         tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
         return {name: value.numpy() for name, value in (tensors | derived(forms, tensors)).items()}
 
-    return whole(samples), {name: float(value[0]) for name, value in whole(best).items()}, report
+    best = {name: float(value[0]) for name, value in whole(best).items()}
+    return whole(samples), best, report, whole(weighted)
 
 
 def _check(method, n_samples, min_ess, held, lsf):
@@ -257,6 +284,20 @@ def _check(method, n_samples, min_ess, held, lsf):
         )
     if method == "network" and lsf is not None:
         raise KinematicsError("lsf= with method='network'", "a method that knows of it", 'fit(method="refined")')
+
+
+def _check_fallback(fallback, method):
+    if fallback is None:
+        return
+    if fallback != "dynesty" or method == "network":
+        raise KinematicsError(
+            f"fallback={fallback!r} with method={method!r}",
+            'fallback="dynesty" with method="refined", or none',
+            'fit(method="refined", fallback="dynesty")',
+        )
+    from .inference.nested import need_dynesty
+
+    need_dynesty()
 
 
 def _check_weights(info, forms):

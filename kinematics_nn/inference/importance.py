@@ -86,7 +86,7 @@ class WeightedDraws:
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 
 
-def sample(log_target, components, min_ess, *, generator, first=300, most=6000, rounds=12):
+def sample(log_target, components, min_ess, *, generator, first=300, most=None, rounds=12):
     """Draw until the effective number is enough.
 
     Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is
@@ -105,7 +105,7 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=6000, 
     min_ess : float
     generator : torch.Generator
     first, most : int
-        Draws of the first round, and in all.
+        Draws of the first round, and in all: by default twelve for each effective one, and at least 6000.
     rounds : int
         Most of them.
 
@@ -119,6 +119,7 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=6000, 
         The target is zero wherever it was tried.
     """
     found, mixture, n = [], components, first
+    most = max(6000, int(12 * min_ess)) if most is None else most
     for k in range(rounds):
         shares = torch.tensor([c.share for c in mixture], dtype=torch.float64)
         counts = torch.floor(n * shares / shares.sum()).long()
@@ -133,7 +134,7 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=6000, 
         mixture = [*_of_share(1 - _KEPT, adapted(_together(found))), *_of_share(_KEPT, components)]
         # A tenth more than what the best of two guesses at the efficiency says, and no more than can be learnt from.
         efficiency = max(effective / drawn, 0.25 if k == 0 else 0.08)
-        n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), 600, most - drawn))
+        n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), max(600, min_ess), most - drawn))
     return draws
 
 

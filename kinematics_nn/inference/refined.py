@@ -5,13 +5,15 @@ import math
 import numpy as np
 import torch
 
+from ..errors import KinematicsError
 from .importance import Component, sample
 from .light import SCATTERS, Patches, least_flux, marginal, render_patches
 from .likelihood import CubeLikelihood
+from .nested import nested_sample
 from .refinement import laplace, refine
-from .space import ParameterSpace
+from .space import PA_UNIT, ParameterSpace
 
-__all__ = ["observation_space", "refined_posterior"]
+__all__ = ["is_short", "observation_space", "refined_posterior"]
 
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
@@ -35,7 +37,7 @@ def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
 
 
 def refined_posterior(
-    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), lsf=0.0, progress=None
+    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), lsf=0.0, fallback=None, progress=None
 ):
     """Posterior of the parameters of a disc by importance sampling about its modes.
 
@@ -55,6 +57,8 @@ def refined_posterior(
     priors : list of UserPrior, optional
         In the place of the default ones.
     lsf : float or "hanning", optional
+    fallback : {"dynesty"}, optional
+        What samples the posterior again, from the prior, where importance sampling falls short.
     progress : callable, optional
         Called with a word on every step.
 
@@ -62,11 +66,11 @@ def refined_posterior(
     -------
     samples : dict
         Parameter name to (n_samples,) array.
-    weighted : WeightedDraws
-        The draws behind them.
+    weighted : dict
+        The draws behind them: parameter name to (n,) array, and their ``weight``, of sum one.
     report : dict
-        n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_patches, flux_prior,
-        n_modes, likelihood calls.
+        sampler, n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_patches,
+        flux_prior, n_modes, likelihood calls.
     best : dict
         The draw of highest posterior.
     """
@@ -97,15 +101,22 @@ def refined_posterior(
             break
     say("weighing draws")
     target.forget()
-    weighted = sample(target, _proposal(target, modes, x), min_ess, generator=generator)
-    samples, best = target.resampled(weighted, n_samples, generator)
-    evidence, evidence_error = weighted.log_evidence
+    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator)
     report = {
-        "n_effective": weighted.n_effective,
-        "sample_efficiency": weighted.n_effective / len(weighted.x),
-        "pareto_k": weighted.pareto_k,
-        "log_evidence": evidence,
-        "log_evidence_error": evidence_error,
+        "sampler": "importance",
+        "n_effective": draws.n_effective,
+        "sample_efficiency": draws.n_effective / len(draws.x),
+        "pareto_k": draws.pareto_k,
+    }
+    report["log_evidence"], report["log_evidence_error"] = draws.log_evidence
+    order = torch.arange(len(draws.x))
+    if fallback and is_short(report, min_ess):
+        say(f"{fallback}, as importance sampling falls short: this takes minutes")
+        draws, order, report = _nested(target, space, seed)
+    weighted = target.values(order, generator) | {"weight": draws.weights.numpy()}
+    samples = target.values(order[_equally(draws.weights, n_samples, generator)], generator)
+    best = target.best(int(order[draws.log_target.argmax()]))
+    report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
         "n_patches": len(target.patches.power),
         "flux_prior": list(flux_prior),
@@ -150,23 +161,65 @@ class _Target:
         scatter = float(self.scatters[self.logs[-1][-1].argmax()])
         return refine(self.likelihood, self.space, self.patches, scatter, starts, self.flux_prior)
 
-    def resampled(self, weighted, n, generator):
-        """Equally weighted samples, a dict of (n,) arrays, and the parameters of the highest draw."""
-        parameters, logs, flux = (torch.cat(kept) for kept in (self.parameters, self.logs, self.flux))
-        index = torch.multinomial(weighted.weights, n, replacement=True, generator=generator)
-        chosen = torch.multinomial(torch.softmax(logs[index], 1), 1, generator=generator)[:, 0]
-        mean, error = flux[index, chosen].unbind(1)
+    def values(self, order, generator):
+        """Parameters, flux and light's scatter of calls by their number (n,), a dict of (n,) arrays."""
+        parameters, logs, flux = (torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
+        chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
+        mean, error = flux[torch.arange(len(order)), chosen].unbind(1)
         # A normal variate above the least flux, by its quantiles.
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
-        share = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
+        share = least + (1 - least) * torch.rand(len(order), dtype=torch.float64, generator=generator)
         drawn = mean + error * torch.special.ndtri(share.clamp(1e-12, 1 - 1e-12))
-        values = dict(zip(self.space.names, parameters[index].T, strict=True)) | {"flux": drawn}
-        top = int(weighted.log_target.argmax())
-        best = dict(zip(self.space.names, parameters[top].tolist(), strict=True))
-        best["flux"] = float(flux[top, logs[top].argmax(), 0])
-        return {name: value.numpy() for name, value in values.items()} | {
-            "light_scatter": self.scatters[chosen].numpy()
-        }, best
+        if "flux" in self.space.fixed:
+            drawn = torch.full_like(drawn, self.space.fixed["flux"])
+        values = dict(zip(self.space.names, parameters.T, strict=True))
+        values |= {"flux": drawn, "light_scatter": self.scatters[chosen]}
+        return {name: value.numpy() for name, value in values.items()}
+
+    def best(self, call):
+        """Parameters of one call, with the flux and at the light's scatter that are the likeliest."""
+        parameters, logs, flux = (torch.cat(kept)[call] for kept in (self.parameters, self.logs, self.flux))
+        scatter = int(logs.argmax())
+        least = float(least_flux(self.patches, self.scatters)[scatter])
+        values = dict(zip(self.space.names, parameters.tolist(), strict=True))
+        return values | {"flux": max(float(flux[scatter, 0]), least)}
+
+
+def is_short(report, min_ess):
+    """Whether a posterior was sampled too poorly to be trusted: ``report`` is that of `refined_posterior`."""
+    weights_fail = report["sampler"] == "importance" and (
+        report["sample_efficiency"] < 0.01 or not report["pareto_k"] <= 0.7
+    )
+    return weights_fail or report["n_effective"] < min_ess
+
+
+def _nested(target, space, seed):
+    """Draws by dynesty, the numbers of the calls that they are from, and what to report."""
+    target.forget()
+    before = target.calls
+    width = [1.0 if name != "pa" else 360 / PA_UNIT / math.sqrt(12) for name in space.free]
+    draws, order, evidence, error = nested_sample(target, [0.0] * len(space), width, seed=seed)
+    report = {
+        "sampler": "dynesty",
+        "n_effective": draws.n_effective,
+        "sample_efficiency": draws.n_effective / (target.calls - before),
+        "log_evidence": evidence,
+        "log_evidence_error": error,
+    }
+    return draws, torch.as_tensor(order), report
+
+
+def _equally(weights, n, generator):
+    """Which draws (n,) stand for weighted ones, each as often as its weight says to within one, in random order."""
+    at = (torch.arange(n) + torch.rand(1, generator=generator)).double() / n
+    index = torch.searchsorted(torch.cumsum(weights, 0), at).clamp(max=len(weights) - 1)
+    return index[torch.randperm(n, generator=generator)]
+
+
+def _finite(logs):
+    """Shares (n, m) of rows of logarithms, even where a row has none."""
+    known = torch.isfinite(logs).any(1, keepdim=True)
+    return torch.softmax(torch.where(known, logs, torch.zeros_like(logs)), 1)
 
 
 def _detected_flux(observation):
@@ -181,6 +234,10 @@ def _flux_prior(typical, fixed, priors):
     if "flux" in fixed:
         return fixed["flux"], 1e-6 * abs(fixed["flux"])
     given = [prior for prior in priors if prior.name == "flux"]
+    if given and given[0].normal is None:
+        raise KinematicsError(
+            "a prior on the flux that is not normal", "(mean, standard deviation)", 'fit(priors={"flux": (10, 2)})'
+        )
     return given[0].normal if given else (0.0, 10 * abs(typical))
 
 

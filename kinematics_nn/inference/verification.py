@@ -67,7 +67,7 @@ def verify(fit, n=50, seed=None, progress=None):
                 # What is said of a mock is not for the user of the galaxy.
                 warnings.simplefilter("ignore")
                 mock = mock_observation(fit.observation, fit.forms, truth, rng)
-                found, _, _ = posterior(mock, fit.forms, seed=int(rng.integers(2**31)), **fit.options)
+                found, *_ = posterior(mock, fit.forms, seed=int(rng.integers(2**31)), **fit.options)
         except (KinematicsError, RuntimeError, ArithmeticError) as error:
             reasons[type(error).__name__] += 1
             said = f"not fitted ({type(error).__name__})"

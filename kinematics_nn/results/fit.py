@@ -43,6 +43,8 @@ class KinematicFit:
         What to know, and "ok" or "failed".
     options : dict, optional
         What `~kinematics_nn.fitting.posterior` was called with, for `verify` to do the same again.
+    weighted : dict of str to (m,) array, optional
+        The draws behind ``samples``, with columns ``light_scatter`` and ``weight`` on top.
 
     Raises
     ------
@@ -52,12 +54,13 @@ class KinematicFit:
 
     def __init__(
         self, observation, forms, samples, *,
-        meta, best=None, flags=(), cube=None, message="", status="ok", options=None,
+        meta, best=None, flags=(), cube=None, message="", status="ok", options=None, weighted=None,
     ):  # fmt: skip
         self.observation, self.forms, self.cube, self.options = observation, forms, cube, options
         self.flags = tables.decode_flags(tables.encode_flags(flags))
         self.meta, self.message, self.status = dict(meta), message, status
         self._samples = self._best = None
+        self._weighted = weighted
         self._flux_unit = None if observation is None else observation.header["flux_unit"]
         if samples is not None:
             wanted = list(tables.parameter_columns(forms, u.one, sky=False))
@@ -101,16 +104,25 @@ class KinematicFit:
     @cached_property
     def samples(self):
         """One row a realisation, one column a parameter, with units: a `~astropy.table.QTable`."""
-        from .cubes import offset_to_sky
-
         self._check()
-        columns = self._columns()
-        sky, x, y = offset_to_sky(self.observation, self._samples["east"], self._samples["north"])
-        values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **self._samples}
-        if self.distance is not None:
-            values |= tables.with_distance(self.forms, self._samples, self.distance)
-        table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
-        for name, (_, text) in columns.items():
+        return self._table(self._samples)
+
+    @cached_property
+    def weighted_samples(self):
+        """The draws that ``samples`` were drawn from: a `~astropy.table.QTable` of the same columns and two more.
+
+        ``weight``, of sum one, makes the posterior of them; ``light_scatter`` is the rms of the light about its
+        profile. They are a fraction of the rows, and none is there twice.
+        """
+        self._check()
+        if self._weighted is None:
+            raise KinematicsError(
+                "samples that came without weights", 'those of method="refined"', 'fit(method="refined")'
+            )
+        turns = np.round((np.median(self._samples["pa"]) - self._weighted["pa"]) / 360)
+        table = self._table(self._weighted | {"pa": self._weighted["pa"] + 360 * turns})
+        for name, text in (("light_scatter", "Rms of the light about its profile"), ("weight", "Of sum one")):
+            table[name] = self._weighted[name]
             table[name].info.description = text
         return table
 
@@ -276,8 +288,22 @@ class KinematicFit:
 
     def __getstate__(self):
         # A used SpectralCube does not pickle, and what is derived is cheap to derive again.
-        derived = {"samples", "summary", "rings", "model_cube", "residual_cube"}
+        derived = {"samples", "weighted_samples", "summary", "rings", "model_cube", "residual_cube"}
         return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
+
+    def _table(self, samples):
+        """Samples, as name to (n,) array, with units and what derives from them."""
+        from .cubes import offset_to_sky
+
+        columns = self._columns()
+        sky, x, y = offset_to_sky(self.observation, samples["east"], samples["north"])
+        values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **samples}
+        if self.distance is not None:
+            values |= tables.with_distance(self.forms, samples, self.distance)
+        table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
+        for name, (_, text) in columns.items():
+            table[name].info.description = text
+        return table
 
     def _columns(self):
         return tables.parameter_columns(self.forms, self._flux_unit, kpc=self.distance is not None)
