@@ -109,7 +109,7 @@ def render_patches(likelihood, parameters):
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
-        flux = float(parameters[likelihood.names.index("flux")])
+        flux = abs(float(parameters[likelihood.names.index("flux")]))
         return Patches(basis, power, basis.double().T @ likelihood.data.double(), flux)
 
 

@@ -13,7 +13,7 @@ from .nested import nested_sample
 from .refinement import laplace, refine
 from .space import PA_UNIT, ParameterSpace
 
-__all__ = ["is_short", "observation_space", "refined_posterior"]
+__all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_posterior"]
 
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
@@ -76,31 +76,8 @@ def refined_posterior(
     """
     say = progress or (lambda text: None)
     generator = torch.Generator().manual_seed(seed)
-    likelihood = CubeLikelihood(observation, forms, lsf=lsf)
-    vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
-    middle = float(np.median(draws["pa"]))
-    space = observation_space(observation, forms, middle, float(np.median(draws["r50"])) / 1.678, fixed, priors)
-    flux_prior = _flux_prior(_detected_flux(observation), space.fixed, priors)
-    x = space.variates(vectors)
-    say("starting from the network")
-    smooth = _Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
-    tried = torch.cat([x.median(0).values[None], x[: _STARTS - 1]])
-    values = smooth(tried)
-    first = tried[values.argmax()]
-    modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
-    say("patches of light")
-    for _ in range(2):
-        target = _Target(
-            likelihood, space, render_patches(likelihood, _with_flux(space, modes[0])), _SCATTERS, flux_prior
-        )
-        before = modes[0].x
-        target(before[None])
-        modes = target.modes(torch.stack([mode.x for mode in modes[:2]]))
-        moved = modes[0].x - before
-        if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
-            break
+    target, modes, x = find_modes(observation, forms, draws, fixed=fixed, priors=priors, lsf=lsf, progress=progress)
     say("weighing draws")
-    target.forget()
     draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator)
     report = {
         "sampler": "importance",
@@ -112,23 +89,68 @@ def refined_posterior(
     order = torch.arange(len(draws.x))
     if fallback and is_short(report, min_ess):
         say(f"{fallback}, as importance sampling falls short: this takes minutes")
-        draws, order, report = _nested(target, space, seed)
+        draws, order, report = _nested(target, seed)
     weighted = target.values(order, generator) | {"weight": draws.weights.numpy()}
     samples = target.values(order[_equally(draws.weights, n_samples, generator)], generator)
     best = target.best(int(order[draws.log_target.argmax()]))
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
         "n_patches": len(target.patches.power),
-        "flux_prior": list(flux_prior),
+        "flux_prior": list(target.flux_prior),
         "n_modes": len(modes),
-        "n_calls": smooth.calls + target.calls,
-        "n_values": len(likelihood.data),
-        "grid_step": likelihood.whitener.step,
+        "n_calls": target.calls,
+        "n_values": len(target.likelihood.data),
+        "grid_step": target.likelihood.whitener.step,
     }
     return samples, weighted, report, best
 
 
-class _Target:
+def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, progress=None):
+    """The posterior of a disc as a function, and its modes.
+
+    Parameters
+    ----------
+    observation, forms, draws, fixed, priors, lsf, progress
+        As `refined_posterior` takes them.
+
+    Returns
+    -------
+    target : Target
+        The log posterior of variates.
+    modes : list of Mode
+    x : Tensor (n, free)
+        Variates of the network's draws.
+    """
+    say = progress or (lambda text: None)
+    likelihood = CubeLikelihood(observation, forms, lsf=lsf)
+    vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
+    middle = float(np.median(draws["pa"]))
+    space = observation_space(observation, forms, middle, float(np.median(draws["r50"])) / 1.678, fixed, priors)
+    flux_prior = _flux_prior(_detected_flux(observation), space.fixed, priors)
+    x = space.variates(vectors)
+    say("starting from the network")
+    smooth = Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
+    tried = torch.cat([x.median(0).values[None], x[: _STARTS - 1]])
+    values = smooth(tried)
+    first = tried[values.argmax()]
+    modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
+    say("patches of light")
+    for _ in range(2):
+        target = Target(
+            likelihood, space, render_patches(likelihood, _with_flux(space, modes[0])), _SCATTERS, flux_prior
+        )
+        before = modes[0].x
+        target(before[None])
+        modes = target.modes(torch.stack([mode.x for mode in modes[:2]]))
+        moved = modes[0].x - before
+        if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
+            break
+    target.forget()
+    target.calls += smooth.calls
+    return target, modes, x
+
+
+class Target:
     """The log posterior of variates, flux and light integrated out; it keeps what theirs follow from, call by call."""
 
     def __init__(self, likelihood, space, patches, scatters, flux_prior):
@@ -193,12 +215,12 @@ def is_short(report, min_ess):
     return weights_fail or report["n_effective"] < min_ess
 
 
-def _nested(target, space, seed):
+def _nested(target, seed):
     """Draws by dynesty, the numbers of the calls that they are from, and what to report."""
     target.forget()
     before = target.calls
-    width = [1.0 if name != "pa" else 360 / PA_UNIT / math.sqrt(12) for name in space.free]
-    draws, order, evidence, error = nested_sample(target, [0.0] * len(space), width, seed=seed)
+    width = [1.0 if name != "pa" else 360 / PA_UNIT / math.sqrt(12) for name in target.space.free]
+    draws, order, evidence, error = nested_sample(target, [0.0] * len(width), width, seed=seed)
     report = {
         "sampler": "dynesty",
         "n_effective": draws.n_effective,
