@@ -109,6 +109,9 @@ def fit(
     held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
     _check(method, n_samples, min_ess, held, lsf)
     _check_fallback(fallback, method)
+    both = sorted(set(held) & set(priors or {}))
+    if both:
+        raise KinematicsError(f"{', '.join(both)} both held and with a prior", "one of the two", "fit(fixed=...)")
     lsf = _line_spread(lsf)
     forms = Forms(
         rotation_curve=get_form(rotation_curve, "rotation_curve"),

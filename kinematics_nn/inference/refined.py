@@ -125,6 +125,8 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     likelihood = CubeLikelihood(observation, forms, lsf=lsf)
     vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
     middle = float(np.median(draws["pa"]))
+    if set(forms.parameter_names) <= {"flux", *(fixed or {})}:
+        raise KinematicsError("every parameter held but the flux", "one that is free", "fit() with fewer fixed=")
     space = observation_space(observation, forms, middle, float(np.median(draws["r50"])) / 1.678, fixed, priors)
     flux_prior = _flux_prior(_detected_flux(observation), space.fixed, priors)
     x = space.variates(vectors)
@@ -248,7 +250,10 @@ def _detected_flux(observation):
     """Flux of the detected emission, whatever the forms: evidences of several count on one prior."""
     area = abs(np.linalg.det(observation.pixel_matrix))
     spectrum = np.where(observation.emission, observation.data, 0).sum((1, 2), dtype=np.float64)
-    return float(spectrum @ np.diff(observation.edges)) * area / observation.header["brightness_per_flux"]
+    flux = float(spectrum @ np.diff(observation.edges)) * area / observation.header["brightness_per_flux"]
+    if flux == 0:
+        raise KinematicsError("no emission detected", "a line", "fit(mask=...) of where it is")
+    return flux
 
 
 def _flux_prior(typical, fixed, priors):

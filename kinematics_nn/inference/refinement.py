@@ -159,6 +159,11 @@ class _System:
         normal = normal + torch.diag(self.pull) + rows.T @ rows
         return float(value), gradient, normal + 1e-6 * torch.eye(len(normal), dtype=normal.dtype), float(flux)
 
+    def _away(self, values, k, mean):
+        """How far a parameter is from a mean: an angle the short way around."""
+        away = values - mean
+        return torch.remainder(away + 180, 360) - 180 if self.space.names[k] == "pa" else away
+
     def _prior_rows(self, x, step=1e-4):
         """Residuals (n,) of users' normal priors and the forms' joint ones, and their derivatives (n, free)."""
         slots = [slot for slot in self.space.slots if getattr(self.space.forms, slot).prior_residuals is not None]
@@ -168,7 +173,7 @@ class _System:
         def residuals(at):
             parameters = self.space.parameters(at)
             values = dict(zip(self.space.names, parameters.T, strict=True))
-            every = [(parameters[:, k] - mean) / std for k, mean, std in self.normal]
+            every = [self._away(parameters[:, k], k, mean) / std for k, mean, std in self.normal]
             for slot in slots:
                 columns = (values[name] for name in self.space.slots[slot])
                 every += getattr(self.space.forms, slot).prior_residuals(*columns)

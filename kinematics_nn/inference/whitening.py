@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
+from ..errors import KinematicsError
 from ..observation.correlation import beam_covariance
 
 __all__ = ["Whitener"]
@@ -11,6 +12,8 @@ __all__ = ["Whitener"]
 _FWHM = np.sqrt(8 * np.log(2))
 _TILE = 16  # points of the grid on a side that are made white together
 _HALO = 6  # points around them on whose noise theirs is conditioned: with 4 the errors are 3 % too small in places
+
+_LEAST_KEPT = 0.5  # of the emission: with less on pixels that are valid throughout, it is another galaxy that is fitted
 
 
 class Whitener:
@@ -27,6 +30,11 @@ class Whitener:
     observation : `~kinematics_nn.observation.Observation`
     most : int, optional
         Numbers that are kept at most: on larger crops the grid is coarser than half a beam, up to a whole one.
+
+    Raises
+    ------
+    KinematicsError
+        Most of the emission is on pixels that are blank in some channel.
 
     Attributes
     ----------
@@ -58,6 +66,14 @@ class Whitener:
         filled = valid.sum((1, 2))
         self.channels = filled > 0.5 * filled.max()
         used = valid[self.channels].all(0)
+        emission = observation.emission[:, rows[:, None], columns] & valid
+        kept = np.count_nonzero(emission[self.channels] & used) / np.count_nonzero(emission) if emission.any() else 1.0
+        if not used.any() or kept < _LEAST_KEPT:
+            raise KinematicsError(
+                f"blanks that differ from channel to channel, with {kept:.0%} of the emission on pixels without any",
+                "blanks that are the same in all channels",
+                "fit() of the cube before it was masked to its emission",
+            )
         self.rows, self.columns = torch.as_tensor(rows), torch.as_tensor(columns)
         self._points = torch.as_tensor(np.flatnonzero(used))
         rms = observation.rms[:, rows[:, None], columns][self.channels][:, used]

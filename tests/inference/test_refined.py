@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from observed import DISC, FORMS, make_observation
+from observed import DISC, FORMS, changed, make_observation
 
 import kinematics_nn
 from kinematics_nn import models
@@ -152,6 +152,54 @@ def test_bounds_hold(observation, posterior):
     assert np.mean(samples["inclination"]) == pytest.approx(np.mean(inside), abs=0.3 * np.std(inside))
 
 
+def test_a_prior_on_an_angle_holds_a_turn_on(observation, posterior):
+    here, there = (run(observation, priors={"pa": (41.0 + turn, 0.5)})[0]["pa"] for turn in (0.0, 360.0))
+    assert np.mean(here) == pytest.approx(np.mean(there), abs=0.2)
+    assert np.std(here) == pytest.approx(0.45, abs=0.1)
+    assert np.std(posterior[0]["pa"]) > 0.8
+
+
+@pytest.mark.parametrize("name", ["one", "none"])
+def test_all_may_be_held_but_one(observation, name):
+    fixed = {other: value for other, value in DISC.items() if other not in ("flux", "vmax" if name == "one" else "")}
+    if name == "none":
+        with pytest.raises(KinematicsError, match="every parameter held"):
+            run(observation, fixed=fixed)
+    else:
+        samples, *_ = run(observation, fixed=fixed)
+        assert abs(np.mean(samples["vmax"]) - DISC["vmax"]) < 3 * np.std(samples["vmax"])
+
+
+def test_a_cube_without_a_line_is_refused(observation):
+    with pytest.raises(KinematicsError, match="no emission"):
+        run(changed(observation, emission=observation.emission & False))
+
+
+DISCS = {
+    "smaller than the beam": ({"beam": (6.0, 6.0, 0.0), "r_scale": 1.6, "r_turn": 0.5}, {}),
+    "a beam of one pixel": ({"beam": (1.5, 1.5, 0.0)}, {}),
+    "edge-on": ({"inclination": 88.0, "snr": 20.0}, {"inclination": 84.0}),
+    "face-on": ({"inclination": 8.0, "snr": 20.0}, {"inclination": 15.0}),
+    "faint": ({"snr": 3.5}, {}),
+}
+
+
+@pytest.mark.parametrize("name", DISCS)
+def test_discs_at_the_limits_of_what_is_seen(name):
+    disc, start = DISCS[name]
+    truth = DISC | {key: value for key, value in disc.items() if key in DISC}
+    radii = {key: truth[key] for key in ("r_scale", "r_turn")}
+    samples, _, report, _ = run(make_observation((12, 24, 24), **{"snr": 12.0} | disc), network_like(**radii | start))
+    assert not is_short(report, 150)
+    for parameter in ("pa", "vsys", "east", "r_scale", "velocity_dispersion"):
+        values = samples[parameter]
+        low, high = np.percentile(values, [0.2, 99.8])
+        assert low < truth[parameter] < high, parameter
+    speed = samples["vmax"] * np.sin(np.radians(samples["inclination"]))
+    low, high = np.percentile(speed, [0.2, 99.8])
+    assert low < truth["vmax"] * np.sin(np.radians(truth["inclination"])) < high
+
+
 def test_priors_that_leave_nothing_are_refused(observation):
     with pytest.raises(KinematicsError, match="priors that overlap"):
         run(observation, priors={"vmax": {"low": 5000.0}})
@@ -250,6 +298,11 @@ def test_too_few_draws_are_flagged(cube, monkeypatch):
     fit = kinematics_nn.fit(cube, method="refined", seed=1, min_ess=1000)
     assert fit.meta["n_effective"] < 1000
     assert "LOW_EFFICIENCY" in fit.flags
+
+
+def test_what_is_held_has_no_prior():
+    with pytest.raises(KinematicsError, match="both held and with a prior"):
+        kinematics_nn.fit("nothing.fits", method="refined", fixed={"pa": 3}, priors={"pa": (3, 1)})
 
 
 def test_the_network_has_no_weights(cube):

@@ -6,6 +6,7 @@ import torch
 from observed import FORMS, changed, dense_covariance, make_observation, sky_correlation, vector
 
 from kinematics_nn.decoder import DiscDecoder, Grid
+from kinematics_nn.errors import KinematicsError
 from kinematics_nn.inference.whitening import Whitener
 
 
@@ -71,6 +72,16 @@ def test_what_is_left_out_is_what_is_not_valid():
     kept = blanks.valid[0][whitener.rows[:, None], whitener.columns].sum()
     assert 0 < kept < len(whitener.rows) * len(whitener.columns)
     assert len(whitener.data) == kept * blanks.shape[0]
+
+
+def test_cubes_that_are_masked_to_their_emission_are_refused():
+    observation = make_observation()
+    with pytest.raises(KinematicsError, match="blanks that differ from channel to channel"):
+        Whitener(changed(observation, valid=observation.emission))
+    # A few voxels of another galaxy are no reason.
+    valid = observation.valid.copy()
+    valid[3, 2:4, 5:9] = False
+    assert len(Whitener(changed(observation, valid=valid)).data) == (20 * 20 - 8) * 12
 
 
 def test_noise_that_was_drawn_becomes_white():
