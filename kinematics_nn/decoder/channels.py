@@ -22,8 +22,8 @@ class Channels:
     """
 
     def __init__(self, edges, lsf):
-        if isinstance(lsf, str) and lsf != "hanning":
-            raise ValueError(f'lsf={lsf!r}: the width of a Gaussian [km/s], or "hanning"')
+        if lsf != "hanning" and (isinstance(lsf, str) or not 0 <= lsf < math.inf):
+            raise ValueError(f'lsf={lsf!r}: the width (sigma) of a Gaussian [km/s], zero or more, or "hanning"')
         channel = float(torch.diff(edges).min())
         self.edges, self._response = (edges, None) if lsf != "hanning" else _hanning(edges)
         self.narrow = 0.2 * channel

@@ -32,13 +32,18 @@ class DiscDecoder:
     integrate_pixels : bool, optional
         Whether a pixel holds the average over it, or the value at its centre; by default as the grid says.
     faint : float, optional
-        Share of a disc's light that may be left out in its outskirts; positive.
+        Share of a disc's light that may be left out in its outskirts, between 0 and 1.
     pad : int, optional
-        Pixels around the field from which the beam brings light in; by default what the beam asks for.
+        Pixels around the field from which the beam brings light in; by default 1.3 FWHM of the major axis, 3 sigma.
     pixels : (Tensor, Tensor), optional
         Rows and columns of the field that are wanted; by default all.
     points : int, optional
         Points summed at a time: they bound the memory, and where few enough stay in the processor's cache.
+
+    Raises
+    ------
+    ValueError
+        Where ``lsf`` or ``faint`` is out of range, or parameters are not (batch, n_parameters).
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class DiscDecoder:
         pixels=None,
         points=200_000,
     ):
+        if not 0 < faint < 1:
+            raise ValueError(f"faint={faint!r}: the share of the light that may be left out, between 0 and 1, say 1e-4")
         self.grid, self.forms, self.quadrature = grid, forms, quadrature
         self.faint, self.points = faint, points
         self.pad = grid.padding() if pad is None else pad
@@ -66,8 +73,8 @@ class DiscDecoder:
         self.channels = Channels(grid.edges, lsf)
         # glibc gives memory back at twice the largest block that was ever freed, and asking for it anew in pages costs
         # a thin cube a third of its time. Once a large block has come and gone, which nothing was written to, it keeps.
-        del_me = torch.empty(8_000_000)
-        del del_me
+        block = torch.empty(_KEPT_BY_GLIBC, dtype=torch.uint8)
+        del block
 
     def __call__(self, parameters):
         """Render cubes.
@@ -109,9 +116,19 @@ class DiscDecoder:
         return jacobian(self, parameters)
 
     def sky(self, parameters, light_map=None):
-        """The sky before the beam, averaged over pixels: (batch, channel, y + 2 pad, x + 2 pad), in the cube's unit.
+        """Render skies that no beam has seen.
 
-        ``light_map`` (batch, y + 2 pad, x + 2 pad) multiplies the light: clumps, arms, anything the profile is not.
+        Parameters
+        ----------
+        parameters : Tensor (batch, n_parameters)
+            As in a call.
+        light_map : Tensor (batch, y + 2 pad, x + 2 pad), optional
+            Multiplies the light: clumps, arms, anything the profile is not.
+
+        Returns
+        -------
+        Tensor (batch, channel, y + 2 pad, x + 2 pad)
+            Averages over pixels, in the cube's unit.
         """
         (height, width), skies = self.field.shape, []
         for lit, (y0, x0) in self._skies(parameters, light_map):
@@ -121,6 +138,9 @@ class DiscDecoder:
 
     def plan(self, parameters, points):
         """Galaxies in groups (first, one past the last, parts) of about so many points; see `plan.grouped`."""
+        if parameters.ndim != 2 or parameters.shape[1] != len(self.names):
+            found, names = tuple(parameters.shape), ", ".join(self.names)
+            raise ValueError(f"parameters of shape {found}: they are (batch, {len(self.names)}), in the order {names}")
         return grouped(plan(self.field, self.forms, parameters, self.quadrature, self.faint), points)
 
     def rules(self, parts):
@@ -210,6 +230,7 @@ class DiscDecoder:
 
 
 _PIXELS_PLANNED = 1_000_000  # at a time, of all galaxies
+_KEPT_BY_GLIBC = 32_000_000  # bytes; larger blocks than 32 MiB do not count there
 
 
 def _limits(at):

@@ -43,17 +43,19 @@ class PointsOfRule:
         self.field, self._share = field, 1 / rule.sub_pixels
         x, y = rule.offsets(dtype, device)
         self._xi, self._eta = ((row[0] * x + row[1] * y)[:, None] for row in matrix)
-        self._depth = None
+        self._depth = self._turn = None
         if rule.depths > 1:
-            pixel = torch.arange(len(field.xi), device=device)
-            self._depth, weight = rule.depth(pixel % field.shape[1], pixel // field.shape[1], dtype)
+            self._depth, weight = rule.depth(dtype, device)
             self._share = weight * self._share
+            if rule.turned:
+                row, column = field.rows_and_columns
+                self._turn = rule.turn(column, row)
 
     def place(self, c, pixel):
         """Points of ``pixel`` (row,) in discs of coefficients ``c``: dict of name to (row,) or (1,)."""
         depth = self._depth
-        if depth is not None and depth.shape[2] > 1:
-            depth = depth.index_select(2, pixel)
+        if self._turn is not None:
+            depth = depth.index_select(2, self._turn.index_select(0, pixel))
         sin, cos = c["sin"], c["cos"]
         xi = self.field.xi.index_select(0, pixel) - c["east"]
         eta = self.field.eta.index_select(0, pixel) - c["north"]

@@ -10,6 +10,9 @@ __all__ = ["Quadrature"]
 _PLASTIC = 1.32471795724475
 """Its inverse powers spread shifts evenly over a plane: Roberts's R2 sequence."""
 
+_TURNS = 4096
+"""As many as a field of 64 x 64 pixels has; of a larger field they are shared, or they would outgrow its cube."""
+
 _LATTICES = {1: 0, 5: 2, 13: 5, 29: 12, 65: 18, 145: 12}
 """Numbers of sub-pixels, and the step of the second coordinate while the first goes on by one."""
 
@@ -74,12 +77,17 @@ class Quadrature:
         x, y = k / n, torch.remainder(k * _LATTICES[n], n) / n
         return x - x.round(), y - y.round()
 
-    def depth(self, x, y, dtype=torch.float64):
-        """Depths in pixels at ``x`` and ``y`` (pixel,), in the reach of the light along s, and their weights.
+    def turn(self, x, y):
+        """Which of the turns of `depth` (pixel,) the pixels in columns ``x`` and rows ``y`` (pixel,) take."""
+        turn = (x.double() / _PLASTIC + y.double() / _PLASTIC**2) % 1
+        return (turn * _TURNS).long()
+
+    def depth(self, dtype=torch.float64, device=None):
+        """Depths in the reach of the light along the line of sight, and their weights.
 
         Returns
         -------
-        depth : Tensor (depth, sub-pixel, pixel) or (depth, 1, 1)
+        depth : Tensor (depth, sub-pixel, turn) or (depth, 1, 1)
         weight : Tensor (depth, 1, 1)
             They sum to one.
         """
@@ -89,13 +97,13 @@ class Quadrature:
             else:
                 node, weight = np.polynomial.laguerre.laggauss(self.depths // 2)
                 node, weight = np.append(-node[::-1], node), np.append(weight[::-1], weight) / 2
-            return tuple(torch.as_tensor(a, dtype=dtype, device=x.device)[:, None, None] for a in (node, weight))
+            return tuple(torch.as_tensor(a, dtype=dtype, device=device)[:, None, None] for a in (node, weight))
         n = self.sub_pixels
-        turn = (x.double() / _PLASTIC + y.double() / _PLASTIC**2) % 1
+        turn = (torch.arange(_TURNS, dtype=dtype, device=device) + 0.5) / _TURNS
         # Neighbours in depth go to sub-pixels far apart, so that no corner of the pixel holds the thick part.
-        sub = torch.as_tensor(np.random.default_rng(0).permutation(n) / n, dtype=dtype, device=x.device)
-        shift = (sub[:, None] + turn.to(dtype)) % 1
-        quantile = (torch.arange(self.depths, dtype=dtype, device=x.device)[:, None, None] + shift) / self.depths
+        sub = torch.as_tensor(np.random.default_rng(0).permutation(n) / n, dtype=dtype, device=device)
+        shift = (sub[:, None] + turn) % 1
+        quantile = (torch.arange(self.depths, dtype=dtype, device=device)[:, None, None] + shift) / self.depths
         away = 2 * quantile - 1
         depth = torch.sign(away) * -torch.log1p(-away.abs().clamp(max=1 - 1e-6))
         return depth, torch.full_like(depth[:, :1, :1], 1 / self.depths)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.constants import c
-from discs import DISC, cube, forms, grid, moments, offsets, total_spectrum
+from discs import DISC, cube, decoder, forms, grid, moments, offsets, total_spectrum, vector
 from scipy.special import erf
 
 from kinematics_nn.decoder import Quadrature, beam_covariance
@@ -184,10 +184,20 @@ def test_an_unknown_convention_is_refused():
         cube(replace(grid(), convention="barycentric"))
 
 
+def test_parameters_of_another_shape_and_options_out_of_range_are_refused():
+    disc = decoder()
+    with pytest.raises(ValueError, match=r"shape \(1, 10\): they are \(batch, 11\), in the order inclination, pa"):
+        disc(vector(disc.names)[:, :-1])
+    for options in ({"lsf": -1.0}, {"lsf": "boxcar"}, {"faint": 0.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+            decoder(**options)
+
+
 def test_every_point_of_the_quadrature_has_its_depth():
     rule = Quadrature(13, 5)
     y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
-    depth, weight = (a.numpy() for a in rule.depth(x.flatten(), y.flatten()))
+    depth, weight = (a.numpy() for a in rule.depth())
+    depth = depth[..., rule.turn(x.flatten(), y.flatten())]
     assert depth.shape == (5, 13, 256)
     np.testing.assert_allclose(weight, 0.2)
     # Depths follow exp(-|t|) / 2: quantiles of the pool, whose ranks are even to one part in 65 in each pixel.
@@ -195,10 +205,18 @@ def test_every_point_of_the_quadrature_has_its_depth():
     np.testing.assert_allclose(np.sort(expected.ravel()), (np.arange(depth.size) + 0.5) / depth.size, atol=0.005)
 
 
+def test_the_turns_of_a_large_field_are_as_many_as_those_of_a_small_one_and_taken_alike():
+    rule = Quadrature(13, 8)
+    y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
+    taken = np.bincount(rule.turn(x.flatten(), y.flatten()).numpy())
+    assert len(taken) == rule.depth()[0].shape[2]
+    # 64 pixels each; chance would scatter by 8.
+    assert taken.std() < 4
+
+
 @pytest.mark.parametrize("depths", [1, 2, 4, 8])
 def test_depths_that_do_not_turn_are_a_gauss_rule(depths):
-    pixel = torch.zeros(1)
-    depth, weight = (a.numpy().ravel() for a in Quadrature(5, depths, turned=False).depth(pixel, pixel))
+    depth, weight = (a.numpy().ravel() for a in Quadrature(5, depths, turned=False).depth())
     # The even moments of exp(-|t|) / 2 are factorials; n points on either side are exact to the order 2 n - 1.
     for order in range(0, max(depths, 1), 2):
         assert (weight * depth**order).sum() == pytest.approx(math.factorial(order), rel=1e-10)
