@@ -55,9 +55,9 @@ class BeamOperator:
     pad : int
         Pixels by which the rendered sky is larger on every side.
     integrate_pixels : bool
-        Whether a pixel of the result is an average over the pixel (an optical detector, KinMS) or the value at its
-        centre (an interferometer). The rendered sky is averaged over pixels in either case; the sampled value is had by
-        taking a pixel's own variance, 1/12 pixel^2, from the beam's.
+        Whether a pixel of the result is an average over the pixel (an optical detector, a CLEANed image, KinMS) or the
+        value at its centre. The rendered sky is averaged over pixels in either case; the sampled value is had by taking
+        a pixel's own variance, 1/12 pixel^2, from the beam's.
     pixels : (Tensor, Tensor), optional
         Rows and columns of the field that are wanted; by default all.
     """

@@ -27,7 +27,8 @@ class Grid:
     brightness_per_flux : float
         Cube unit in one flux unit / (km/s) / arcsec2.
     integrate_pixels : bool
-        Whether a pixel holds the average over it, or the value at its centre.
+        Whether a pixel holds the average over it, or the value at its centre. Here the default is the latter; an
+        `~kinematics_nn.observation.Observation` says which, by default the former.
     """
 
     xi: torch.Tensor
@@ -126,7 +127,25 @@ class Field:
 
 
 def regular_grid(shape, pixel_scale=1.0, channel_width=1.0, beam=(3.0, 3.0, 0.0), dtype=torch.float32, device=None):
-    """A plain grid about zero: north up, east left, ``shape`` = (channel, y, x), scales in arcsec and km/s."""
+    """A plain `Grid` about zero: north up, east left, radio velocities, pixels that hold the value at their centre.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Channels, rows and columns of pixels; two at least of either.
+    pixel_scale : float, optional
+        Side of a pixel [arcsec].
+    channel_width : float, optional
+        [km/s].
+    beam : (float, float, float), optional
+        FWHM major, minor [arcsec], position angle [deg, east of north].
+    dtype, device : optional
+        Of the tensors.
+
+    Returns
+    -------
+    Grid
+    """
     nc, ny, nx = shape
     eta, xi = torch.meshgrid(
         (torch.arange(ny, dtype=dtype, device=device) - (ny - 1) / 2) * pixel_scale,
