@@ -99,18 +99,21 @@ def render_patches(likelihood, parameters):
         if not columns:
             return Patches.none(likelihood)
         response = torch.cat([likelihood.whitener(torch.stack(some)) for some in _chunks(columns, 32)])  # (k, value)
-        disc = likelihood.white(parameters[None])[0]
-        response = response - ((response @ disc) / (disc @ disc))[:, None] * disc
+        disc, data = likelihood.white(parameters[None])[0], likelihood.data
+        response.addr_(response @ disc / (disc @ disc), disc, alpha=-1)
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
-        for some in response.split(16384, dim=1):
+        along = torch.zeros(len(response), dtype=torch.float64)
+        # In float64, and never all of it at once.
+        for some, its in zip(response.split(16384, dim=1), data.split(16384), strict=True):
             some = some.double()
             gram += some @ some.T
+            along += some @ its.double()
         power, directions = torch.linalg.eigh(gram)
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
         flux = abs(float(parameters[likelihood.names.index("flux")]))
-        return Patches(basis, power, basis.double().T @ likelihood.data.double(), flux)
+        return Patches(basis, power, directions.T @ along, flux)
 
 
 def _chunks(items, n):
