@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 
 from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import get_form, list_forms
+from kinematics_nn.forms import FormParameter, Normal, RotationCurve, Uniform, get_form, list_forms
 from kinematics_nn.inference.priors import user_priors
 from kinematics_nn.inference.space import THICKNESS, THIN_SHARE, ParameterSpace
 from kinematics_nn.results.tables import parameter_columns
@@ -60,6 +60,36 @@ def test_draws_of_every_form_follow_its_priors(known):
         counted = values[name] / (r_scale if "r_scale" in parameter.prior.scales and own["r_scale"] == 1 else 1)
         cdf = prior_cdf(parameter.prior.resolve(own))
         assert stats.kstest(counted, cdf).pvalue > 1e-4, name  # of 100 at a fixed seed; a wrong law gives 1e-20
+
+
+class Told(RotationCurve):
+    """A form with the priors that ours have none of: uniform ones, and normal ones cut off, absolute and in a scale."""
+
+    name = "told"
+    parameters = (
+        FormParameter("vmax", "km/s", 150.0, (1.0, 1000.0), Normal(50, 400, mean=180, std=60), "speed"),
+        FormParameter("r_turn", "arcsec", 3.0, (1e-3, 1e5), Normal(0.1, 4, "r_scale", mean=1, std=0.5), "radius"),
+        FormParameter("slope", "", 0.0, (-1.0, 1.0), Uniform(-0.2, 0.3), "slope"),
+        FormParameter("free", "", 0.0, (-1e9, 1e9), Normal(mean=2.0, std=3.0), "without limits"),
+    )
+
+    @staticmethod
+    def evaluate(radius, vmax, r_turn, slope, free):
+        return vmax * radius / (radius + r_turn) * (1 + slope) + 0 * free
+
+
+def test_users_forms_with_other_priors():
+    forms = Forms(Told, get_form("exponential", "surface_brightness"), get_form("constant", "velocity_dispersion"))
+    space = ParameterSpace(forms, (0.0, 0.0, 0.0), (8.0, 8.0, 100.0), 0.0, SCALES)
+    x = variates(space, 4000).clamp(-3.5, 3.5)
+    values = parameters_of(space, x)
+    for parameter in Told.parameters:
+        prior = parameter.prior.resolve(SCALES | {"r_scale": 1.0})
+        counted = values[parameter.name] / (values["r_scale"] if parameter.name == "r_turn" else 1)
+        assert stats.kstest(counted, prior_cdf(prior)).pvalue > 1e-3, parameter.name
+    thickness = space.free.index("thickness")
+    x[:, thickness] = x[:, thickness].abs()
+    torch.testing.assert_close(space.variates(space.parameters(x)), x, rtol=0, atol=1e-6)
 
 
 def prior_cdf(prior):
