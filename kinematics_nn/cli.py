@@ -135,6 +135,7 @@ def calibrate(args):
         seed=args.seed,
         shard=(int(index) - 1, int(count)),
         forms=given(args, *KINDS),
+        options=given(args, "min_ess"),
         progress=_say,
     )
     rows = read_rows(args.out, args.n)

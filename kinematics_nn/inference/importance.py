@@ -8,7 +8,7 @@ import torch
 
 from ..errors import KinematicsError
 
-__all__ = ["Component", "WeightedDraws", "adapted", "pareto_k", "sample"]
+__all__ = ["Component", "Mixture", "WeightedDraws", "adapted", "pareto_k", "sample"]
 
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
@@ -38,6 +38,30 @@ class Component:
         z = torch.linalg.solve_triangular(lower, (x - self.mean).T, upper=False)
         norm = math.lgamma((v + d) / 2) - math.lgamma(v / 2) - 0.5 * d * math.log(v * math.pi)
         return norm - torch.log(torch.diagonal(lower)).sum() - 0.5 * (v + d) * torch.log1p((z**2).sum(0) / v)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Components, each drawn from by its share."""
+
+    components: list
+
+    def draw(self, n, generator):
+        """Draws (n, d)."""
+        counts = self._counts(n)
+        return torch.cat([c.draw(count, generator) for c, count in zip(self.components, counts, strict=True) if count])
+
+    def log_prob(self, x):
+        """Log density (n,) at x (n, d)."""
+        total = sum(c.share for c in self.components)
+        logs = torch.stack([c.log_prob(x) + math.log(c.share / total) for c in self.components if c.share > 0])
+        return torch.logsumexp(logs, 0)
+
+    def _counts(self, n):
+        shares = torch.tensor([c.share for c in self.components], dtype=torch.float64)
+        counts = torch.floor(n * shares / shares.sum()).long()
+        counts[0] += n - counts.sum()
+        return counts.tolist()
 
 
 @dataclass
@@ -86,7 +110,7 @@ class WeightedDraws:
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 
 
-def sample(log_target, components, min_ess, *, generator, first=300, most=None, rounds=12):
+def sample(log_target, components, min_ess, *, generator, thin=None, first=250, most=None, rounds=12):
     """Draw until the effective number is enough.
 
     Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is
@@ -104,6 +128,8 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=None, 
         Of the first round; a part of all others is drawn from them, too, so that nothing is lost that they reach.
     min_ess : float
     generator : torch.Generator
+    thin : callable, optional
+        Makes of a `Mixture`, the draws so far (n, d) and their weights (n,) a proposal that is nearer to the target.
     first, most : int
         Draws of the first round, and in all: by default twelve for each effective one, and at least 6000.
     rounds : int
@@ -118,23 +144,23 @@ def sample(log_target, components, min_ess, *, generator, first=300, most=None, 
     KinematicsError
         The target is zero wherever it was tried.
     """
-    found, mixture, n = [], components, first
+    found, proposal, n = [], Mixture(components), first
     most = max(6000, int(12 * min_ess)) if most is None else most
     for k in range(rounds):
-        shares = torch.tensor([c.share for c in mixture], dtype=torch.float64)
-        counts = torch.floor(n * shares / shares.sum()).long()
-        counts[0] += n - counts.sum()
-        used = [(component, count) for component, count in zip(mixture, counts.tolist(), strict=True) if count]
-        x = torch.cat([component.draw(count, generator) for component, count in used])
-        found.append((x, torch.nan_to_num(log_target(x), nan=-math.inf, neginf=-math.inf), used))
+        x = proposal.draw(n, generator)
+        found.append((x, torch.nan_to_num(log_target(x), nan=-math.inf, neginf=-math.inf), proposal))
         draws = _by_round(found)
         effective, drawn = draws.n_effective, len(draws.x)
         if effective >= min_ess or drawn >= most:
             break
-        mixture = [*_of_share(1 - _KEPT, adapted(_together(found))), *_of_share(_KEPT, components)]
-        # A tenth more than what the best of two guesses at the efficiency says, and no more than can be learnt from.
+        together = _together(found)
+        proposal = Mixture([*_of_share(1 - _KEPT, adapted(together)), *_of_share(_KEPT, components)])
+        if thin is not None:
+            proposal = thin(proposal, together.x, together.weights)
+        # A tenth more than what the best of two guesses at the efficiency says, and no more than what was learnt bears.
         efficiency = max(effective / drawn, 0.25 if k == 0 else 0.08)
-        n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), max(600, min_ess), most - drawn))
+        learnt = min(max(600, min_ess), 150 + 5 * effective)
+        n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), learnt, most - drawn))
     return draws
 
 
@@ -150,15 +176,9 @@ def _effective(log_weight):
     return float(1 / (torch.softmax(log_weight, 0) ** 2).sum())
 
 
-def _log_mixture(x, used):
-    total = sum(count for _, count in used)
-    logs = torch.stack([component.log_prob(x) + math.log(count / total) for component, count in used])
-    return torch.logsumexp(logs, 0)
-
-
 def _by_round(found):
     """Draws weighed by what their own round drew from, rounds by their efficiency."""
-    weights = [target - _log_mixture(x, used) for x, target, used in found]
+    weights = [target - proposal.log_prob(x) for x, target, proposal in found]
     lengths = torch.tensor([len(weight) for weight in weights]).double()
     shares = torch.tensor([_effective(weight) for weight in weights]).double() / lengths
     if not shares.any():
@@ -176,7 +196,9 @@ def _by_round(found):
 def _together(found):
     """All draws weighed by all that was drawn from (the deterministic mixture of Owen & Zhou 2000, JASA 95, 135)."""
     x, target = (torch.cat([one[k] for one in found]) for k in (0, 1))
-    return WeightedDraws(x, target, target - _log_mixture(x, [pair for one in found for pair in one[2]]))
+    total = sum(len(one[0]) for one in found)
+    logs = [proposal.log_prob(x) + math.log(len(its) / total) for its, _, proposal in found]
+    return WeightedDraws(x, target, target - torch.logsumexp(torch.stack(logs), 0))
 
 
 def adapted(draws, k=5, iterations=8):

@@ -8,7 +8,7 @@ import torch
 
 from ..decoder import BeamOperator, beam_covariance
 
-__all__ = ["SCATTERS", "Patches", "least_flux", "marginal", "render_patches"]
+__all__ = ["SCATTERS", "Patches", "least_flux", "log_marginal", "marginal", "render_patches"]
 
 SCATTERS = np.geomspace(0.01, 1.5, 16)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
@@ -144,10 +144,16 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
     log_likelihood, flux, flux_error : Tensor (n, m)
         float64; the flux's posterior is normal, cut off at `least_flux`.
     """
+    square, along = _squares(white, likelihood.data.double())
+    products = square, along, (white @ patches.basis).double()
+    return log_marginal(likelihood, patches, products, flux_prior, scatters)
+
+
+def log_marginal(likelihood, patches, products, flux_prior, scatters):
+    """What `marginal` returns, of models' products: with themselves (n,), the data (n,) and the patches (n, k)."""
+    square, along, projected = products
     mean, spread = flux_prior
     data = likelihood.data.double()
-    square, along = _squares(white, data)
-    projected = (white @ patches.basis).double()
     f2 = (scatters**2).double()[:, None]
     shrink = f2 / (1 + f2 * patches.power)  # (m, k)
     a = square[:, None] - projected**2 @ shrink.T + 1 / spread**2

@@ -1,6 +1,7 @@
 """The refined posterior: the network's answer polished on the cube itself, and weighed by the exact likelihood."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,12 +13,14 @@ from .likelihood import CubeLikelihood
 from .nested import nested_sample
 from .refinement import laplace, refine
 from .space import PA_UNIT, ParameterSpace
+from .surrogate import Thinned, learn
 
 __all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_posterior"]
 
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _AT_ONCE = 16  # models rendered at a time
+_KEPT_NUMBERS = 50_000_000  # of whitened models, at most, to learn from
 
 
 def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
@@ -78,7 +81,8 @@ def refined_posterior(
     generator = torch.Generator().manual_seed(seed)
     target, modes, x = find_modes(observation, forms, draws, fixed=fixed, priors=priors, lsf=lsf, progress=progress)
     say("weighing draws")
-    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator)
+    target.keep_models = True
+    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, thin=target.thinned)
     report = {
         "sampler": "importance",
         "n_effective": draws.n_effective,
@@ -158,27 +162,40 @@ class Target:
     def __init__(self, likelihood, space, patches, scatters, flux_prior):
         self.likelihood, self.space, self.patches = likelihood, space, patches
         self.scatters, self.flux_prior = scatters, flux_prior
-        self.calls = 0
+        self.calls, self.keep_models = 0, False
         self.forget()
 
     def forget(self):
         """Start keeping anew."""
-        self.parameters, self.logs, self.flux = [], [], []
+        self.parameters, self.logs, self.flux, self._models = [], [], [], []
 
     @torch.no_grad()
     def __call__(self, x):
         """Log posterior (n,), unnormalised, of variates (n, free)."""
         self.calls += len(x)
         found = []
-        for some in x.split(_AT_ONCE):
-            parameters = self.space.parameters(some)
-            white = self.likelihood.white(parameters)
-            log, mean, error = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
+        for parameters, white, log, flux in _in_parallel(self._weigh, x.split(_AT_ONCE)):
             self.parameters.append(parameters)
             self.logs.append(log)
-            self.flux.append(torch.stack([mean, error], -1))
-            found.append(torch.logsumexp(log, 1) - math.log(len(self.scatters)) + self.space.log_prior(some))
-        return torch.cat(found)
+            self.flux.append(flux)
+            if self.keep_models and len(self._models) * white.numel() < _KEPT_NUMBERS:
+                self._models.append(white)
+            found.append(torch.logsumexp(log, 1) - math.log(len(self.scatters)))
+        return torch.cat(found) + self.space.log_prior(x)
+
+    @torch.no_grad()
+    def _weigh(self, x):
+        """Parameters, whitened models, log likelihoods (n, scatter), and the flux with its error (n, scatter, 2)."""
+        parameters = self.space.parameters(x)
+        white = self.likelihood.white(parameters)
+        log, *flux = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
+        return parameters, white, log, torch.stack(flux, -1)
+
+    def thinned(self, mixture, x, weight):
+        """A mixture thinned by what the models of the first draws say of others, where they are enough to say it."""
+        known = sum(len(white) for white in self._models)
+        surrogate = learn(self, x[:known], weight[:known], self._models) if self._models else None
+        return mixture if surrogate is None else Thinned(mixture, surrogate)
 
     def modes(self, starts):
         """Modes of the posterior from starts (n, free), the light's scatter held where the last call has it highest."""
@@ -207,6 +224,17 @@ class Target:
         least = float(least_flux(self.patches, self.scatters)[scatter])
         values = dict(zip(self.space.names, parameters.tolist(), strict=True))
         return values | {"flux": max(float(flux[scatter, 0]), least)}
+
+
+def _in_parallel(function, items):
+    """Results of a function for items, in order: an item a core, as what is done of each is too little for several."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        results = list(pool.map(function, items))
+    torch.set_num_threads(threads)
+    return results
 
 
 def is_short(report, min_ess):

@@ -139,6 +139,17 @@ class ParameterSpace:
         x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
 
+    def smooth(self, x):
+        """Variates (n, free), but the scale height itself over the disc's for its own, which is 0 below some variate.
+
+        A model is smooth in them.
+        """
+        if "thickness" not in self.free:
+            return x
+        y, k = x.clone(), self.free.index("thickness")
+        y[:, k] = _thickness(_share(x[:, k]))
+        return y
+
     def derivatives(self, x, step=1e-4):
         """Derivatives (n, free, n_parameters) of the parameters by the variates, by central differences in float64."""
         n, free = x.shape

@@ -1,0 +1,140 @@
+"""A stand-in for the likelihood, learnt from models that were rendered: it thins proposals, and weighs nothing."""
+
+import math
+
+import torch
+
+from .light import log_marginal
+
+__all__ = ["Surrogate", "Thinned", "learn"]
+
+_PER_FEATURE = 2.0  # models rendered for each feature, at least
+_RIDGE = 1e-4
+_LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
+_TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
+_TRIED = 12_000  # draws of the mixture that is thinned
+_UNTHINNED = 0.1  # share of draws that no surrogate has judged
+
+
+class Surrogate:
+    """Log posterior of variates with the whitened model replaced by a polynomial of them.
+
+    All products of two variates, and the cubes. The polynomial is of the model, not of the logarithm: the likelihood
+    that follows has the curved ridges of the true one. It proposes, and is never what a draw is weighed by.
+
+    Parameters
+    ----------
+    target : Target
+        Whose likelihood, patches, priors it shares.
+    x : Tensor (n, free)
+        Variates.
+    white : Tensor (n, value)
+        Their whitened models of unit flux.
+    weight : Tensor (n,)
+        How much each counts in the regression.
+    """
+
+    def __init__(self, target, x, white, weight):
+        self.target = target
+        smooth = target.space.smooth(x)
+        weight = weight / weight.sum()
+        self._mean = weight @ smooth
+        away = smooth - self._mean
+        self._scale = (weight @ away**2).sqrt().clamp(min=1e-9)
+        features = self._features(x)
+        weighed = features * weight[:, None]
+        normal = weighed.T @ features
+        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal)) / len(x)
+        solution = torch.linalg.solve(normal, weighed.T)  # (feature, n)
+        coefficients = solution.to(white.dtype) @ white  # (feature, value)
+        data = target.likelihood.data
+        self._gram = (coefficients @ coefficients.T).double()
+        self._along = (coefficients @ data).double()
+        self._projected = (coefficients @ target.patches.basis).double()
+
+    def _features(self, x):
+        z = (self.target.space.smooth(x) - self._mean) / self._scale
+        rows, columns = torch.triu_indices(z.shape[1], z.shape[1])
+        return torch.cat([torch.ones_like(z[:, :1]), z, z**3, z[:, rows] * z[:, columns]], 1)
+
+    def __call__(self, x):
+        """Log posterior (n,), unnormalised, of variates (n, free)."""
+        target = self.target
+        found = []
+        for some in x.split(2000):
+            features = self._features(some)
+            square = ((features @ self._gram) * features).sum(1)
+            log, _, _ = log_marginal(
+                target.likelihood,
+                target.patches,
+                (square.clamp(min=0), features @ self._along, features @ self._projected),
+                target.flux_prior,
+                target.scatters,
+            )
+            found.append(torch.logsumexp(log, 1) - math.log(len(target.scatters)) + target.space.log_prior(some))
+        return torch.nan_to_num(torch.cat(found), nan=-math.inf, neginf=-math.inf)
+
+
+def learn(target, x, weight, models):
+    """A `Surrogate` of the models that a target has kept, or None where they are too few for its features.
+
+    Parameters
+    ----------
+    target : Target
+    x : Tensor (n, free)
+    weight : Tensor (n,)
+        Of the draws.
+    models : list of Tensor (some, value)
+        Their whitened models, n in all.
+    """
+    d = x.shape[1]
+    if len(x) < _PER_FEATURE * (1 + 2 * d + d * (d + 1) / 2):
+        return None
+    # Draws in the tails count, too, so that the polynomial holds there.
+    counted = (weight / weight.mean()).clamp(_LEAST_COUNTED, _MOST_COUNTED)
+    return Surrogate(target, x, torch.cat(models), counted)
+
+
+class Thinned:
+    r"""A proposal thinned by a surrogate: rejection control (Liu, Chen & Wong 1998, J. Am. Stat. Assoc. 93, 1022).
+
+    A draw of the mixture q is kept with probability :math:`\min(1, s / (M q))`, s the surrogate. What is kept has a
+    density that is known, but for a norm that the many draws tried give to a hundredth. A share of unthinned draws
+    guards against a surrogate that is wrong.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    surrogate : callable
+        Log density (n,), unnormalised, of variates (n, d).
+    """
+
+    def __init__(self, mixture, surrogate):
+        self.mixture, self.surrogate = mixture, surrogate
+
+    def draw(self, n, generator):
+        """About n draws (m, d), from which the density that `log_prob` gives follows."""
+        tried = self.mixture.draw(_TRIED, generator)
+        ratio = _TEMPER * self.surrogate(tried) - self.mixture.log_prob(tried)
+        unthinned = math.ceil(_UNTHINNED * n)
+        self._height = _height(ratio, n - unthinned)
+        keep = torch.exp((ratio - self._height).clamp(max=0))
+        self._norm = math.log(float(keep.mean()))
+        kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
+        self._share = len(kept) / (len(kept) + unthinned)
+        return torch.cat([kept, self.mixture.draw(unthinned, generator)])
+
+    def log_prob(self, x):
+        """Log density (n,) at x (n, d)."""
+        log = self.mixture.log_prob(x)
+        thinned = log + (_TEMPER * self.surrogate(x) - log - self._height).clamp(max=0) - self._norm
+        return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(max(self._share, 1e-300)))
+
+
+def _height(ratio, n):
+    """The M of which n draws are kept in the mean, by bisection of its logarithm."""
+    low, high = float(ratio[torch.isfinite(ratio)].min()) - 1, float(ratio.max()) + 30
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if float(torch.exp((ratio - middle).clamp(max=0)).sum()) > n else (low, middle)
+    return 0.5 * (low + high)

@@ -1,0 +1,102 @@
+"""Thinned proposals: their density is what they are drawn from, and a surrogate may be wrong without harm."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from observed import FORMS, make_observation
+from test_refined import network_like
+
+from kinematics_nn.inference.importance import Component, Mixture, sample
+from kinematics_nn.inference.refined import find_modes
+from kinematics_nn.inference.surrogate import Surrogate, Thinned, learn
+
+D = 4
+LOG_NORM = 0.5 * D * math.log(2 * math.pi)
+
+
+def banana(x):
+    """A normalised density (n,) with a curved ridge."""
+    bent = x.clone()
+    bent[:, 1] = x[:, 1] + 0.5 * (x[:, 0] ** 2 - 1)
+    return -0.5 * (bent**2).sum(1) - LOG_NORM
+
+
+def wide():
+    return Mixture([Component(torch.zeros(D).double(), 2 * torch.eye(D).double(), 1.0, 6.0)])
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_what_is_drawn_has_the_density_that_is_said(shift):
+    """Weights of a normalised density over it have a mean of one, whatever the surrogate."""
+    thinned = Thinned(wide(), lambda x: banana(x - shift) + 7)
+    x = thinned.draw(2000, generator())
+    weight = torch.exp(banana(x) - thinned.log_prob(x))
+    # Of about 2000 weights, and a norm from some thousand kept of 12000.
+    error = float(weight.std()) / math.sqrt(len(x)) + 0.02
+    assert float(weight.mean()) == pytest.approx(1, abs=4 * error)
+    # The moments of the density, as the weights have them.
+    assert float((weight * x[:, 0] ** 2).mean()) == pytest.approx(1, abs=4 * 1.5 * error)
+    assert float((weight * x[:, 1]).mean()) == pytest.approx(0, abs=4 * 1.5 * error)
+
+
+def test_a_right_surrogate_leaves_weights_nearly_even():
+    thinned = Thinned(wide(), banana)
+    x = thinned.draw(600, generator())
+    log = banana(x) - thinned.log_prob(x)
+    efficiency = float(1 / (torch.softmax(log, 0) ** 2).sum()) / len(x)
+    # Tempering costs a factor (0.85 * 1.15)^(d/2), draws unthinned as guard another tenth.
+    assert efficiency > 0.8
+
+
+def test_many_fewer_calls_with_a_surrogate_and_the_same_evidence():
+    calls = {}
+    for name, thin in (("mixture", None), ("thinned", lambda mixture, x, weight: Thinned(mixture, banana))):
+        draws = sample(banana, wide().components, 2000, generator=generator(3), thin=thin)
+        value, error = draws.log_evidence
+        assert value == pytest.approx(0, abs=4 * error + 0.01)
+        calls[name] = len(draws.x)
+    assert calls["thinned"] < 0.8 * calls["mixture"]
+
+
+@pytest.fixture(scope="module")
+def found():
+    target, modes, _ = find_modes(make_observation(snr=12.0), FORMS, network_like())
+    scale = torch.linalg.cholesky(modes[0].covariance)
+    normal = torch.randn(240, len(modes[0].x), dtype=torch.float64, generator=generator())
+    x = modes[0].x + normal @ scale.T
+    target.keep_models = True
+    return target, x, target(x)
+
+
+def test_a_surrogate_knows_what_it_has_not_seen(found):
+    """Learnt from 180 models, it says the log posterior of 60 others to less than it varies among them."""
+    target, x, log = found
+    models = torch.cat(target._models)
+    surrogate = learn(target, x[:180], torch.ones(180).double() / 180, [models[:180]])
+    rest = surrogate(x[180:]) - log[180:]
+    assert float(rest.std()) < 0.25 * float(log[180:].std())
+    assert abs(float(rest.median())) < 0.5
+
+
+def test_a_surrogate_is_exact_of_a_model_that_is_a_polynomial(found):
+    target, x, _ = found
+    smooth = target.space.smooth(x)
+    rows = torch.randn(x.shape[1], target.patches.basis.shape[0], generator=generator(1))
+    models = (smooth**2).float() @ rows + smooth.float() @ rows.flip(1) + 3
+    surrogate = Surrogate(target, x, models, torch.ones(len(x)).double())
+    features = surrogate._features(x)
+    square = ((features @ surrogate._gram) * features).sum(1)
+    expected = (models.double() ** 2).sum(1)
+    # float32, and a ridge of 1e-4 of the mean square over 240 draws.
+    np.testing.assert_allclose(square, expected, rtol=1e-3)
+
+
+def test_too_few_models_teach_nothing(found):
+    target, x, _ = found
+    assert learn(target, x[:50], torch.ones(50).double(), target._models) is None
