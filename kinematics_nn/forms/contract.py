@@ -163,6 +163,40 @@ def check_torch(form):
     radius = torch.tensor([0.37, 2.1, 7.3, 31.0, 290.0], dtype=torch.float64, requires_grad=True)
     if not torch.autograd.gradcheck(form.evaluate, (radius, *inputs), raise_exception=False):
         raise FormError(f"{label}: its gradient differs from finite differences", "a differentiable evaluate()")
+    _check_backward(form, label, radius)
+
+
+def _check_backward(form, label, radius):
+    """Check that a backward of the form's own can be differentiated by the gradient that it is given.
+
+    The decoder's jacobian takes the slope at each radius in that way. What leaves torch on its way is an error at
+    best, and 0 at worst, which no check of the first gradient sees.
+    """
+    import torch
+
+    values = [torch.tensor(p.default, dtype=torch.float64, requires_grad=True) for p in form.parameters]
+    found = form.evaluate(radius, *values)
+    settings = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    one_by_one = [torch.autograd.grad(speed, values, **settings) for speed in found]
+    needed = (
+        "a backward made of torch operations",
+        "in backward() only torch functions of ctx.saved_tensors and the gradient: no numpy, no detach(), "
+        "no once_differentiable",
+    )
+    ones = torch.ones_like(found).requires_grad_()
+    try:
+        sums = torch.autograd.grad(found, values, ones, create_graph=True, **settings)
+        at_once = [
+            torch.autograd.grad(total, ones, **settings)[0] if total.requires_grad else torch.zeros_like(ones)
+            for total in sums
+        ]
+    except Exception as error:  # a stranger's code: whatever it raises, it is named
+        raise FormError(f"{label}: its backward cannot be differentiated: {error}", *needed) from error
+    for name, slopes, *single in zip(form.names(), at_once, *one_by_one, strict=True):
+        wanted = torch.stack(single)
+        # the same products in another order
+        if not torch.allclose(slopes.expand_as(wanted), wanted, rtol=1e-9, atol=1e-12):
+            raise FormError(f"{label}: its backward by {name} loses the gradient that it is given", *needed)
 
 
 def _named(form, values):

@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.autograd.function import once_differentiable
 
 from kinematics_nn.errors import FormError
 from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, get_form, list_forms, ops
+from kinematics_nn.forms.contract import check_torch
 from kinematics_nn.models import model_class
 from kinematics_nn.testing import check_form
 
@@ -143,3 +145,44 @@ def test_units_are_read_as_powers():
     assert powers == [(1, 0), (0, 1), (0, 0), (1, -1)]
     assert FormParameter("p", "kpc", 0, (0, 1), LogUniform(1, 2), "").powers is None
     assert VMAX.physical_type == "speed"
+
+
+def with_its_own_function(own_backward):
+    """A form whose tanh brings its own backward, as a special function does that torch lacks."""
+
+    class OwnTanh(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.tanh(x)
+
+        backward = staticmethod(own_backward)
+
+    def evaluate(radius, vmax, r_turn):
+        x = radius / r_turn
+        return vmax * (OwnTanh.apply(x) if ops.is_tensor(x) else ops.tanh(x))
+
+    return curve(evaluate)
+
+
+def of_torch(ctx, gradient):
+    return gradient / torch.cosh(ctx.saved_tensors[0].clamp(max=20)) ** 2
+
+
+def of_numpy(ctx, gradient):
+    slope = 1 / np.cosh(ctx.saved_tensors[0].detach().clamp(max=20).numpy()) ** 2
+    return torch.from_numpy(gradient.numpy() * slope)
+
+
+def detached(ctx, gradient):
+    return of_torch(ctx, gradient.detach())
+
+
+def test_a_function_of_its_own_needs_a_backward_of_torch_operations():
+    check_torch(with_its_own_function(of_torch))
+    # the first gradient of all three is right; where the decoder's jacobian differentiates it they raise, or give 0
+    with pytest.raises(FormError, match=r"cannot be differentiated.*made of torch operations"):
+        check_torch(with_its_own_function(of_numpy))
+    for backward in (detached, once_differentiable(of_torch)):
+        with pytest.raises(FormError, match=r"by r_turn loses the gradient.*no once_differentiable"):
+            check_torch(with_its_own_function(backward))
