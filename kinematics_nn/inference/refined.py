@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -140,6 +141,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     values = smooth(tried)
     first = tried[values.argmax()]
     modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
+    modes, x = _counted_from(space, modes, x)
     say("patches of light")
     for _ in range(2):
         target = Target(
@@ -302,6 +304,22 @@ def _another(tried, values, first, x):
     away = ((tried - first) / spread).norm(dim=1)
     far = away > away.median()
     return tried[torch.where(far, values, -math.inf).argmax()]
+
+
+def _counted_from(space, modes, x):
+    """Modes and draws (n, free) with the position angle counted from the highest mode: its turn ends far from there."""
+    if "pa" not in space.free:
+        return modes, x
+    k, turn = space.free.index("pa"), 360 / PA_UNIT
+    middle = float(modes[0].x[k])
+
+    def moved(at):
+        at = at.clone()
+        at[..., k] = torch.remainder(at[..., k] - middle + turn / 2, turn) - turn / 2
+        return at
+
+    space.pa += PA_UNIT * middle
+    return [replace(mode, x=moved(mode.x)) for mode in modes], moved(x)
 
 
 def _with_flux(space, mode):

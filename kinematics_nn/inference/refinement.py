@@ -60,6 +60,8 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     found = [system.at(one[None]) for one in x]
     damping = [1e-2] * len(x)
     active = set(range(len(x)))
+    # No variate is farther out than that, but for the angle, which counts in parts of a turn.
+    reach = torch.tensor([180 / PA_UNIT if name == "pa" else 6.0 for name in space.free], dtype=torch.float64)
     for _ in range(_ROUNDS):
         for k in sorted(active):
             value, gradient, normal, _ = found[k]
@@ -67,9 +69,10 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
             move = torch.linalg.solve(normal + damping[k] * diagonal, -gradient)
             # No step beyond where a variate means anything.
             move = move * (1.5 / move.abs().max()).clamp(max=1)
-            trial = system.at((x[k] + move).clamp(-6, 6)[None])
+            moved = (x[k] + move).clamp(-reach, reach)
+            trial = system.at(moved[None])
             if trial[0] < value:
-                x[k] = (x[k] + move).clamp(-6, 6)
+                x[k] = moved
                 found[k], damping[k] = trial, max(damping[k] * 0.2, 1e-6)
                 if value - trial[0] < _ENOUGH:
                     active.discard(k)

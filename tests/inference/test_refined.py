@@ -108,6 +108,15 @@ def test_where_the_draws_start_does_not_matter(observation, posterior):
     assert report["log_evidence"] == pytest.approx(posterior[2]["log_evidence"], abs=0.5)
 
 
+def test_the_angle_is_found_where_most_draws_of_the_network_are_its_twin(observation, posterior):
+    draws = network_like()
+    draws["pa"][: len(draws["pa"]) * 2 // 3] += 180
+    samples, *_ = run(observation, draws)
+    away = np.remainder(samples["pa"] - DISC["pa"] + 180, 360) - 180
+    assert abs(np.mean(away)) < 3 * np.std(posterior[0]["pa"])
+    assert np.std(away) == pytest.approx(np.std(posterior[0]["pa"]), rel=0.25)
+
+
 def test_weights_are_those_of_the_samples(posterior):
     samples, weighted, report, _ = posterior
     weight = weighted["weight"]
