@@ -28,6 +28,9 @@ class Whitener:
     Parameters
     ----------
     observation : `~kinematics_nn.observation.Observation`
+    least_white : float, optional
+        White share that the noise over channels is taken to have at least. Hanning smoothing leaves some modes of it
+        next to nothing: there no decoder is exact enough, and a line that was smoothed with the noise not the model's.
     most : int, optional
         Numbers that are kept at most: on larger crops the grid is coarser than half a beam, up to a whole one.
 
@@ -48,7 +51,7 @@ class Whitener:
         The same in beams, the larger of its two sides.
     """
 
-    def __init__(self, observation, most=400_000):
+    def __init__(self, observation, least_white=0.05, most=400_000):
         covariance = beam_covariance(observation.beam, observation.pixel_matrix)
         # Across the beam where it is narrowest along each axis.
         fwhm = _FWHM * np.sqrt(np.linalg.det(covariance) / np.diag(covariance)[[0, 1]])[::-1]
@@ -80,6 +83,7 @@ class Whitener:
         self._inverse_rms = torch.as_tensor(1 / rms.astype(np.float64)).float()
         index = np.flatnonzero(self.channels)
         over_channels = observation.correlation.over_channels(shape[0])[np.ix_(index, index)]
+        over_channels = (over_channels + least_white * np.eye(len(index))) / (1 + least_white)
         lower = cholesky(over_channels, lower=True)
         self._spectral = torch.as_tensor(solve_triangular(lower, np.eye(len(lower)), lower=True)).float()
         y, x = (axis[used] for axis in np.meshgrid(rows, columns, indexing="ij"))

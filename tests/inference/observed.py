@@ -74,10 +74,11 @@ def sky_correlation(observation, whitener):
     return sky, np.ravel_multi_index((y, x), observation.shape[1:])
 
 
-def dense_covariance(observation, whitener):
+def dense_covariance(observation, whitener, least_white=0.0):
     """Covariance (voxel, voxel) of the voxels that a `Whitener` uses, channel by channel, and their pixels' index."""
     index = np.flatnonzero(whitener.channels)
     sky, pixels = sky_correlation(observation, whitener)
     spectral = observation.correlation.spectral[abs(index[:, None] - index)]
+    spectral = (spectral + least_white * np.eye(len(index))) / (1 + least_white)
     rms = observation.rms[index].reshape(len(index), -1)[:, pixels].astype(float).ravel()
     return np.kron(spectral, sky) * rms * rms[:, None], pixels

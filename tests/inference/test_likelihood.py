@@ -30,7 +30,7 @@ def batch(names):
 
 
 def test_it_is_the_normal_density_of_the_voxels(observation, likelihood):
-    covariance, pixels = dense_covariance(observation, likelihood.whitener)
+    covariance, pixels = dense_covariance(observation, likelihood.whitener, least_white=0.05)
     density = multivariate_normal(np.zeros(len(covariance)), covariance)
     parameters = batch(likelihood.names)
     expected = []

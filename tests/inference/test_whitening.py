@@ -55,13 +55,28 @@ CASES = cases()
 @pytest.mark.parametrize("name", CASES)
 def test_a_small_field_is_whitened_exactly(name):
     observation = CASES[name]
-    whitener = Whitener(observation)
+    whitener = Whitener(observation, least_white=0)
     covariance, pixels = dense_covariance(observation, whitener)
     white = matrix_of(whitener, observation, pixels)
     assert len(white) == len(covariance)
     found = white @ covariance @ white.T
     # float32 whitening of a covariance whose condition is some hundred.
     np.testing.assert_allclose(found, np.eye(len(found)), atol=2e-4)
+
+
+def test_modes_without_noise_are_not_trusted():
+    """Brightness that alternates from channel to channel: Hanning smoothing leaves next to no such noise."""
+
+    def power(spectral, least_white):
+        whitener = Whitener(make_observation((12, 14, 16), spectral=spectral), least_white)
+        alternating = torch.tensor([1.0, -1.0]).repeat(6)[:, None, None]
+        cube = alternating.expand(12, len(whitener.rows), len(whitener.columns))
+        return float((whitener(cube[None]).double() ** 2).mean())
+
+    plain = power("white", 0.05)
+    assert power("white", 0.0) == pytest.approx(plain, rel=1e-4)
+    # A white share of 0.05 bounds what a mode weighs at 1.05 / 0.05 = 21 times that in white noise.
+    assert power("hanning", 0.05) < 21 * plain < 0.3 * power("hanning", 0.0)
 
 
 def test_what_is_left_out_is_what_is_not_valid():
@@ -88,7 +103,7 @@ def test_noise_that_was_drawn_becomes_white():
     # `NoiseCorrelation.draw` makes noise by Fourier transform, and knows nothing of what whitens it.
     observation = make_observation((12, 40, 40), spectral="hanning", snr=1e-6)
     assert abs(observation.data / observation.rms).max() < 6
-    data = Whitener(observation).data.double()
+    data = Whitener(observation, least_white=0).data.double()
     n = len(data)
     assert float(data.mean()) == pytest.approx(0, abs=4 / np.sqrt(n))
     assert float((data**2).mean()) == pytest.approx(1, abs=4 * np.sqrt(2 / n))
