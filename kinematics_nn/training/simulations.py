@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
-from ..decoder import BeamOperator, DiscDecoder, Forms, Quadrature, regular_grid
+from ..decoder import DiscDecoder, Forms, Quadrature, regular_grid
 from ..errors import FormError
 from ..forms.base import Form
-from ..network.frame import Cubes
 from ..network.targets import MULTIPLES, Disc
+from .morphology import light_map, log_uniform, neighbour, warped
+from .telescope import Telescope
 
 __all__ = ["Ranges", "Simulator", "ranges_of_forms"]
-
-_FWHM = 2.3548
 
 
 @dataclass(frozen=True)
@@ -34,15 +32,29 @@ class Ranges:
     v22_sini : projected speed at 1.31 r50 [channel].
     dispersion : [channel].
     thickness : scale height over r50 / 1.678; a share ``thin_share`` is infinitely thin.
-    clumps : rms of the logarithm of the light about its profile, in ``clump_share`` of the discs.
-    hanning_share, crop_share : shares with Hanning-smoothed noise, and cut to a box around the emission.
-    cut : channels cut off at the low end, uniform, in ``cut_share`` of the batches: a line at the edge of the band.
-    curves, lights : forms and their shares.
     centre, vsys : standard deviation of the offsets [pixel, channel], normal.
+    clumps : rms of the logarithm of the light about its profile, in ``clump_share`` of the discs.
+    arms : contrast of spiral arms, uniform, in ``arm_share`` of the discs; one to four, of a pitch of 8 to 35 degrees.
+    lopsided : m = 1 part of the light, over its mean, from two r50 outwards, uniform, in ``lopsided_share`` of the
+        discs (Rix & Zaritsky 1995, ApJ 447, 82, found 0.2 and more in a third).
+    warp : standard deviations of the inclination and position angle of the outer disc from the inner one's [deg],
+        normal; it begins at 1.2 to 2.5 r50, in ``warp_share`` of the batches. The truth is the inner disc.
+    neighbour : peak of another galaxy in the field over that of the galaxy, in ``neighbour_share`` of the batches.
+    noises : kinds of spatial correlation and their shares: as the beam, sqrt(2) wider, none, with negative lobes.
+    hanning_share, crop_share : shares with Hanning-smoothed noise, and cut to a box around the emission.
+    edge_share : of the batches, with noise that rises to the edge of the field, as after the correction for a primary
+        beam of 0.7 to 2 fields.
+    continuum : standard deviation of what is left of a continuum [noise], in ``continuum_share`` of the batches.
+    mask_share, clip_share, blank_share : shares of the batches with a mask of some shape, with all but the emission set
+        to zero, and with one to four blank channels.
+    cut : channels cut off at either end, uniform, each in half of ``cut_share`` of the batches: a line at the edge of
+        the band.
+    fine : parts that channels are divided into, in ``fine_share`` of the batches: channels far narrower than the line.
+    curves, lights : forms and their shares.
     """
 
-    beam: tuple = (1.5, 9.0)
-    axis_ratio: tuple = (0.5, 1.0)
+    beam: tuple = (1.2, 12.0)
+    axis_ratio: tuple = (0.4, 1.0)
     round_share: float = 0.4
     least_r50: float = 0.35
     r50: float = 24.0
@@ -54,21 +66,39 @@ class Ranges:
     centre: float = 2.5
     vsys: float = 1.5
     clumps: tuple = (0.05, 0.6)
-    clump_share: float = 0.35
+    clump_share: float = 0.3
+    arms: tuple = (0.0, 0.8)
+    arm_share: float = 0.2
+    lopsided: tuple = (0.0, 0.4)
+    lopsided_share: float = 0.2
+    warp: tuple = (4.0, 6.0)
+    warp_share: float = 0.08
+    neighbour: tuple = (0.1, 1.0)
+    neighbour_share: float = 0.06
+    noises: dict = field(default_factory=lambda: {"beam": 0.45, "wide": 0.25, "white": 0.15, "lobes": 0.15})
     hanning_share: float = 0.4
     crop_share: float = 0.5
-    cut_share: float = 0.15
+    edge_share: float = 0.2
+    continuum: float = 0.3
+    continuum_share: float = 0.06
+    mask_share: float = 0.08
+    clip_share: float = 0.08
+    blank_share: float = 0.08
+    cut_share: float = 0.2
     cut: tuple = (8, 22)
+    fine_share: float = 0.08
+    fine: tuple = (2, 5)
     curves: dict = field(
         default_factory=lambda: {
-            "arctan": 0.4, "tanh": 0.12, "polyex": 0.12, "freeman": 0.08, "pseudo_isothermal": 0.08, "brandt": 0.1,
-            "nfw": 0.05, "courteau": 0.05,
+            "arctan": 0.36, "tanh": 0.1, "polyex": 0.1, "freeman": 0.06, "pseudo_isothermal": 0.06, "brandt": 0.08,
+            "nfw": 0.05, "courteau": 0.05, "burkert": 0.02, "flat": 0.02, "linear": 0.02,
+            "disc:freeman+halo:nfw": 0.04, "bulge:hernquist+disc:freeman+halo:pseudo_isothermal": 0.04,
         }
     )  # fmt: skip
     lights: dict = field(
         default_factory=lambda: {
-            "exponential": 0.55, "sersic": 0.15, "gaussian": 0.06, "ring": 0.06, "exponential_hole": 0.08,
-            "truncated_exponential": 0.1,
+            "exponential": 0.52, "sersic": 0.15, "gaussian": 0.06, "ring": 0.06, "exponential_hole": 0.08,
+            "truncated_exponential": 0.08, "double_exponential": 0.05,
         }
     )  # fmt: skip
 
@@ -125,8 +155,7 @@ class Simulator:
         self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator(device=device).manual_seed(int(self.rng.integers(2**62)))
         self.sizes = tuple((shape[0], n, n) for n in (shape[1], 5 * shape[1] // 8))
-        self.device = device
-        self.pad = 8
+        self.telescope = Telescope(self.ranges, self.rng, self.generator)
         self._decoders = {}
 
     def __call__(self, batch):
@@ -135,9 +164,9 @@ class Simulator:
 
         r, rng = self.ranges, self.rng
         curve, light = (
-            get_form(_choose(rng, w), k) for w, k in ((r.curves, "rotation_curve"), (r.lights, "surface_brightness"))
+            get_form(_chosen(rng, w), k) for w, k in ((r.curves, "rotation_curve"), (r.lights, "surface_brightness"))
         )
-        beam = _log_uniform(rng, r.beam, batch)
+        beam = log_uniform(rng, r.beam, batch)
         ratio = np.where(rng.random(batch) < r.round_share, 1.0, rng.uniform(*r.axis_ratio, batch))
         least, most = np.log(r.least_r50 * beam), np.log(r.r50)
         # Small discs go to a small field, which costs less than half; their share keeps r50 log-uniform.
@@ -150,7 +179,7 @@ class Simulator:
         stretch = r50 / light.half_light_radius(*light_values)
         light_values = [v * stretch if is_length else v for v, is_length in zip(light_values, lengths, strict=True)]
         inclination = np.arccos(rng.uniform(0, 1, batch))
-        v22_sini = _log_uniform(rng, r.v22_sini, batch)
+        v22_sini = log_uniform(rng, r.v22_sini, batch)
         v22 = v22_sini / np.sin(np.maximum(inclination, np.deg2rad(1)))
         curve_values = [
             np.array([p.prior.resolve(_scales(s)).sample(rng) for s in r50 / 1.678]) for p in curve.parameters
@@ -159,19 +188,18 @@ class Simulator:
         curve_values = [
             v * speed_scale ** float(p.powers[0]) for v, p in zip(curve_values, curve.parameters, strict=True)
         ]
-        dispersion = _log_uniform(rng, r.dispersion, batch)
+        dispersion = log_uniform(rng, r.dispersion, batch)
         thin = rng.random(batch) < r.thin_share
-        thickness = np.where(thin, 0.0, _log_uniform(rng, r.thickness, batch)) * r50 / 1.678
+        thickness = np.where(thin, 0.0, log_uniform(rng, r.thickness, batch)) * r50 / 1.678
         east, north = rng.normal(0, r.centre, (2, batch))
         columns = [
             np.rad2deg(inclination), rng.uniform(0, 360, batch), east, north, rng.normal(0, r.vsys, batch),
             np.ones(batch), thickness, dispersion, *curve_values, *light_values,
         ]  # fmt: skip
-        parameters = torch.as_tensor(np.stack(columns, 1), dtype=torch.float32, device=self.device)
-        clean = self._render(curve, light, parameters, beam, ratio)
-        rms = clean.amax((1, 2, 3)) / self._tensor(_log_uniform(rng, r.snr, batch))
-        data = clean / rms[:, None, None, None] + self._noise(beam, ratio)
-        cubes = self._crop(data, clean / rms[:, None, None, None], beam, ratio)
+        parameters = torch.as_tensor(np.stack(columns, 1), dtype=torch.float32, device=self.telescope.device)
+        clean = self._render(curve, light, parameters, beam, ratio, self._tensor(r50))
+        other = neighbour(r, rng, clean) if rng.random() < r.neighbour_share else None
+        cubes, rms = self.telescope(clean, log_uniform(rng, r.snr, batch), beam, ratio, other)
         radii = np.array(MULTIPLES) * r50[:, None]
         columns = [[v[:, None] for v in values] for values in (curve_values, light_values)]
         speed = curve.evaluate(radii, *columns[0])
@@ -184,90 +212,30 @@ class Simulator:
         return cubes, disc
 
     def _tensor(self, array):
-        return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)
+        return self.telescope.tensor(array)
 
-    def _render(self, curve, light, parameters, beam, ratio):
+    def _render(self, curve, light, parameters, beam, ratio, r50):
         from ..forms.registry import get_form
 
         key = curve.name, light.name, self.shape
         if key not in self._decoders:
             forms = Forms(curve, light, get_form("constant", "velocity_dispersion"))
             self._decoders[key] = DiscDecoder(
-                regular_grid(self.shape, device=self.device),
+                regular_grid(self.shape, device=self.telescope.device),
                 forms,
                 Quadrature(sub_pixels=5, depths=2),
                 faint=3e-4,
-                pad=self.pad,
+                pad=self.telescope.pad,
             )
-        sky = self._decoders[key].sky(parameters, self._clumps(len(parameters)))
-        return self._beam(beam, ratio, "beam")(sky)
-
-    def _clumps(self, batch):
-        """Maps (batch, y + 2 pad, x + 2 pad) of mean one that make some discs clumpy, on 2 to 16 pixels."""
-        r, rng = self.ranges, self.rng
-        rms = np.where(rng.random(batch) < r.clump_share, _log_uniform(rng, r.clumps, batch), 0.0)
-        side = self.shape[1] + 2 * self.pad
-        coarse = int(side / _log_uniform(rng, (2.0, 16.0), None)) + 2
-        field = torch.randn(batch, 1, coarse, coarse, device=self.device, generator=self.generator)
-        field = interpolate(field, size=(side, side), mode="bicubic", align_corners=True)[:, 0]
-        rms = self._tensor(rms)[:, None, None]
-        return torch.exp(rms * field - 0.5 * rms**2)
-
-    def _beam(self, beam, ratio, kind):
-        """Beams with the major axis along y."""
-        covariance = torch.diag_embed(self._tensor(np.stack([(beam * ratio) ** 2, beam**2], 1) / _FWHM**2))
-        factor = {"beam": 1.0, "wide": 2.0, "lobes": 6.0}[kind]
-        return BeamOperator(covariance * factor, self.shape[1:], self.pad)
-
-    def _noise(self, beam, ratio):
-        """Unit noise (batch, channel, y, x): white or correlated in one of several ways, Hanning or not."""
-        nc, ny, nx = self.shape
-        white = torch.randn(
-            len(beam), nc, ny + 2 * self.pad, nx + 2 * self.pad, device=self.device, generator=self.generator
-        ).bfloat16()  # noise needs no more digits, and its products take half the time
-        kind = self.rng.choice(["beam", "wide", "white", "lobes"], p=[0.45, 0.25, 0.15, 0.15])
-        if kind == "white":
-            noise = white[..., self.pad : -self.pad, self.pad : -self.pad]
-        elif kind == "lobes":
-            noise = self._beam(beam, ratio, "beam")(white) - 0.5 * self._beam(beam, ratio, "lobes")(white)
+        decoder, rng = self._decoders[key], self.rng
+        field = regular_grid((1, *decoder.field.shape), device=self.telescope.device)
+        light_of = light_map(self.ranges, rng, self.generator, parameters, field, r50)
+        if rng.random() < self.ranges.warp_share:
+            outer, inside, outside = warped(self.ranges, rng, parameters, field, r50)
+            sky = decoder.sky(parameters, light_of * inside) + decoder.sky(outer, light_of * outside)
         else:
-            noise = self._beam(beam, ratio, kind)(white)
-        noise = noise.float()
-        if self.rng.random() < self.ranges.hanning_share:
-            padded = torch.cat([noise[:, :1], noise, noise[:, -1:]], 1)
-            noise = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
-        inner = noise[:, 2:-2:3, 2:-2, 2:-2]  # a third of the channels, for speed
-        return noise / inner.std((1, 2, 3), keepdim=True)
-
-    def _crop(self, data, clean, beam, ratio):
-        """`Cubes` as intake makes them: some whole, some cut to a box of the emission with two beams around it."""
-        batch, nc = data.shape[:2]
-        seen = clean > 3
-        bounds = []
-        cropped = torch.as_tensor(self.rng.random(batch) < self.ranges.crop_share, device=self.device)
-        margins = (np.full(batch, nc // 8), np.ceil(2 * beam), np.ceil(2 * beam * ratio))
-        for axis, margin in zip((1, 2, 3), margins, strict=True):
-            others = tuple(a for a in (1, 2, 3) if a != axis)
-            line = seen.any(others[1]).any(others[0])  # (batch, n)
-            index = torch.arange(line.shape[1], device=self.device)
-            margin = self._tensor(margin)
-            low = torch.where(line, index, line.shape[1]).amin(1) - margin
-            high = torch.where(line, index, -1).amax(1) + margin
-            inside = (index >= low[:, None]) & (index <= high[:, None])
-            bounds.append(inside | ~cropped[:, None] | ~line.any(1, keepdim=True))
-        in_v, in_y, in_x = bounds
-        weight = (in_y[:, :, None] & in_x[:, None]).to(data.dtype)
-        data = data * weight[:, None] * in_v[:, :, None, None]
-        grid = regular_grid(self.shape, device=self.device)
-        first = int(self.rng.integers(*self.ranges.cut)) if self.rng.random() < self.ranges.cut_share else 0
-        matrix, origin = grid.pixel_matrix, torch.stack([grid.xi[0, 0], grid.eta[0, 0]])
-        width = self._tensor(beam)
-        return Cubes(
-            data=data[:, first:], weight=weight,
-            matrix=matrix.expand(batch, 2, 2), origin=origin.expand(batch, 2),
-            edges=grid.edges[first:].expand(batch, -1),
-            beam=torch.stack([width, width * self._tensor(ratio), torch.zeros_like(width)], 1),
-        )  # fmt: skip
+            sky = decoder.sky(parameters, light_of)
+        return self.telescope.operator(beam, ratio, self.shape[1:])(sky)
 
 
 def _made_for_each(form):
@@ -278,13 +246,9 @@ def _made_for_each(form):
     return form.for_observation.__func__ is not Form.for_observation.__func__
 
 
-def _choose(rng, weights):
+def _chosen(rng, weights):
     p = np.array(list(weights.values()), dtype=float)
     return str(rng.choice(list(weights), p=p / p.sum()))
-
-
-def _log_uniform(rng, limits, size):
-    return np.exp(rng.uniform(np.log(limits[0]), np.log(limits[1]), size))
 
 
 def _scales(r_scale):

@@ -13,12 +13,17 @@ from kinematics_nn.network.targets import MULTIPLES, Disc, encode_targets
 from kinematics_nn.training.simulations import Ranges, Simulator
 
 FWHM = 2.3548
+PLAIN = {f"{name}_share": 0.0 for name in (
+    "clump", "arm", "lopsided", "warp", "neighbour",
+    "crop", "edge", "continuum", "mask", "clip", "blank", "cut", "fine",
+)}  # fmt: skip
+"""Smooth discs in whole fields, with plain noise."""
 
 
 @pytest.fixture(scope="module")
 def galaxies():
     """Four batches of eight, bright and not cropped."""
-    simulator = Simulator(1, Ranges(snr=(50.0, 50.001), crop_share=0.0, clump_share=0.0))
+    simulator = Simulator(1, Ranges(snr=(50.0, 50.001), **PLAIN))
     with torch.no_grad():
         return [simulator(8) for _ in range(4)]
 
@@ -96,8 +101,8 @@ def test_cubes_are_of_the_discs_they_say(forms):
     """Their moments give the centre, systemic velocity, angle and flux of the truth."""
     curve, light = forms
     ranges = Ranges(
-        curves={curve: 1.0}, lights={light: 1.0}, snr=(100, 100.001), crop_share=0.0, clump_share=0.0, r50=8.0,
-        thin_share=1.0, v22_sini=(3, 9), vsys=1.0, centre=1.5, beam=(2.0, 4.0),
+        curves={curve: 1.0}, lights={light: 1.0}, snr=(100, 100.001), r50=8.0, thin_share=1.0, v22_sini=(3, 9),
+        vsys=1.0, centre=1.5, beam=(2.0, 4.0), **PLAIN,
     )  # fmt: skip
     with torch.no_grad():
         cubes, disc = Simulator(4, ranges)(12)
@@ -112,27 +117,13 @@ def test_cubes_are_of_the_discs_they_say(forms):
     assert float((frame.flux / disc.flux)[good].median()) == pytest.approx(1, abs=0.1)
 
 
-class _Choosing:
-    """A random generator that chooses what it is told."""
-
-    def __init__(self, kind, hanning):
-        self.kind, self.hanning = kind, hanning
-
-    def choice(self, kinds, p):
-        assert self.kind in kinds
-        return self.kind
-
-    def random(self):
-        return 0.0 if self.hanning else 1.0
-
-
 @pytest.mark.parametrize("hanning", [False, True], ids=["", "hanning"])
 @pytest.mark.parametrize("kind", ["white", "beam", "wide"])
 def test_noise_is_correlated_as_asked(kind, hanning):
-    simulator = Simulator(1, Ranges(hanning_share=0.5))
-    simulator.shape, simulator.rng = simulator.sizes[0], _Choosing(kind, hanning)
+    share = 1.0 if hanning else 0.0
+    telescope = Simulator(1, Ranges(noises={kind: 1.0}, hanning_share=share)).telescope
     beam, ratio = np.full(6, 5.0), np.full(6, 0.6)
-    noise = simulator._noise(beam, ratio)[:, 1:-1]  # Hanning's first and last channel have one neighbour
+    noise = telescope.noise((6, 40, 64, 64), beam, ratio)[:, 1:-1]  # Hanning's first and last have one neighbour
     assert_close(noise.std(), torch.tensor(1.0), rtol=0.03, atol=0)
 
     def lag(axis):
@@ -149,16 +140,15 @@ def test_noise_is_correlated_as_asked(kind, hanning):
 
 
 def test_lobes_are_negative():
-    simulator = Simulator(1)
-    simulator.shape, simulator.rng = simulator.sizes[0], _Choosing("lobes", False)
-    noise = simulator._noise(np.full(4, 5.0), np.full(4, 1.0))
+    telescope = Simulator(1, Ranges(noises={"lobes": 1.0})).telescope
+    noise = telescope.noise((4, 40, 64, 64), np.full(4, 5.0), np.full(4, 1.0))
     correlation = [float((noise[..., lag:] * noise[..., : noise.shape[-1] - lag]).mean()) for lag in range(12)]
     assert correlation[1] > 0.5
     assert min(correlation[4:]) < -0.03
 
 
 def test_crops_keep_the_emission():
-    ranges = Ranges(snr=(30, 30.001), clump_share=0.0, r50=5.0)
+    ranges = Ranges(**PLAIN | {"snr": (30, 30.001), "r50": 5.0})
     with torch.no_grad():
         whole, _ = Simulator(6, replace(ranges, crop_share=0.0))(8)
         cut, _ = Simulator(6, replace(ranges, crop_share=1.0))(8)
