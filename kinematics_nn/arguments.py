@@ -79,7 +79,8 @@ def add_simulate_arguments(sub):
 def add_calibrate_arguments(sub):
     """Declare what ``kinematics-nn calibrate`` takes."""
     sub.add_argument("--out", metavar="FOLDER", required=True, help="of the run: parts, tables and a figure")
-    sub.add_argument("--galaxies", choices=("own", "kinms"), default="own", help="whose code makes them")
+    whose = "whose code makes them; broken: clumpy, holed, lopsided, or of other curves than they are fitted with"
+    sub.add_argument("--galaxies", choices=("own", "kinms", "broken"), default="own", help=whose)
     sub.add_argument("--method", choices=("refined", "network"), default="refined")
     sub.add_argument("--n", type=int, default=1000, help="galaxies, all shards together")
     sub.add_argument("--seed", type=int, default=1)

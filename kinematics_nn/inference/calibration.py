@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 from ..errors import KinematicsError
 from ..results.files import read_table, whole_file, write_table
 from ..results.tables import decode_flags, encode_flags, parameter_columns
+from .broken import break_mock
 from .coverage import coverage_table, rank_row
 from .diagnosis import beams_across
 from .mock import GALAXIES, draw_mock, observe_mock
@@ -35,8 +36,8 @@ def calibrate(
     ----------
     folder : path
         Of one run; parts are in ``parts/``.
-    galaxies : {"own", "kinms"}
-        Whose code renders them.
+    galaxies : {"own", "kinms", "broken"}
+        Whose code renders them; the broken ones are our own, and not what they are fitted with.
     method : {"refined", "network"}
     n : int
         Galaxies of the run, all shards together. A later run may have more.
@@ -163,9 +164,10 @@ def _galaxy(number, galaxies, forms, seed, options):
     """A row: a galaxy drawn, observed, fitted and held against its truth, or why not."""
     import kinematics_nn
 
-    mock = draw_mock(np.random.default_rng([seed, number, 0]), forms, galaxies)
+    draws = np.random.default_rng([seed, number, 0])
+    mock = break_mock(draws, forms) if galaxies == "broken" else draw_mock(draws, forms, galaxies)
     rng = np.random.default_rng([seed, number, 1])
-    row = {"number": number, "noise": mock.noise, "spectral": mock.spectral}
+    row = {"number": number, "noise": mock.noise, "spectral": mock.spectral, "kind": getattr(mock, "how", galaxies)}
     row |= {f"{name}_true": float(value) for name, value in mock.truth.items()}
     unknown = dict.fromkeys(("seconds", *BINNED_BY, *_FACTS), np.nan)
     cube, rms = observe_mock(mock, rng, forms, galaxies)

@@ -17,10 +17,10 @@ from .derived import derived
 from .diagnosis import beams_across
 from .space import ParameterSpace
 
-__all__ = ["GALAXIES", "Mock", "draw_mock", "kinms_cube", "observe_mock"]
+__all__ = ["GALAXIES", "Mock", "draw_mock", "kinms_cube", "mock_grid", "observe_mock"]
 
-GALAXIES = ("own", "kinms")
-"""Whose code renders the galaxies."""
+GALAXIES = ("own", "kinms", "broken")
+"""Whose code renders the galaxies; "broken": our own, galaxies that are not what they are fitted with."""
 
 INCLINATION = (5.0, 90.0)  # deg
 SNR = (3.0, 50.0)  # of the brightest voxel
@@ -78,16 +78,16 @@ def draw_mock(rng, forms, galaxies="own"):
     ----------
     rng : `~numpy.random.Generator`
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms"}
-        KinMS's have round beams.
+    galaxies : {"own", "kinms", "broken"}
+        KinMS's have round beams; the others are drawn as one (`break_mock` breaks them).
 
     Returns
     -------
     Mock
     """
-    ratio = rng.uniform(*AXIS_RATIO) if galaxies == "own" else 1.0
+    ratio = rng.uniform(*AXIS_RATIO) if galaxies != "kinms" else 1.0
     size, angle = _log_uniform(rng, *BEAM_PIXELS) * PIXEL, rng.uniform(0, 180)
-    beam = (size / np.sqrt(ratio), size * np.sqrt(ratio), angle if galaxies == "own" else 0.0)
+    beam = (size / np.sqrt(ratio), size * np.sqrt(ratio), angle if galaxies != "kinms" else 0.0)
     scales = {name: size * value for name, value in _SCALES.items()}
     space = ParameterSpace(forms, (0.0, 0.0, 0.0), (CENTRE * size, CENTRE * size, 1.0), 0.0, scales)
     while True:
@@ -124,7 +124,7 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     rng : `~numpy.random.Generator`
         Of the noise, and of KinMS's clouds.
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms"}
+    galaxies : {"own", "kinms", "broken"}
         Whose code renders it.
 
     Returns
@@ -137,7 +137,14 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     from radio_beam import Beam
     from spectral_cube import SpectralCube
 
-    clean = _own_cube(mock, forms) if galaxies == "own" else _kinms_cube(mock, forms, int(rng.integers(1, 1_000_000)))
+    if galaxies == "broken":
+        from .broken import render_broken
+
+        clean = render_broken(mock, rng)
+    elif galaxies == "kinms":
+        clean = _kinms_cube(mock, forms, int(rng.integers(1, 1_000_000)))
+    else:
+        clean = _own_cube(mock, forms)
     rms = float(clean.max()) / mock.truth["snr"]
     # x runs west.
     covariance = beam_covariance(np.array(mock.beam), np.diag([-PIXEL, PIXEL]))
@@ -240,13 +247,17 @@ def _kinms_cube(mock, forms, seed):
 
 def _own_cube(mock, forms):
     """Brightness [Jy/beam], (channel, y, x), by the decoder."""
+    return render_on(mock_grid(mock), forms, mock.truth).numpy()
+
+
+def mock_grid(mock):
+    """The `Grid` of a mock observation."""
     n_channels, n_pixels, _ = mock.shape
     # Offsets and edges about the centre of pixel and channel N / 2, as the header has them.
     offset = (torch.arange(n_pixels) - n_pixels // 2) * PIXEL
     eta, xi = torch.meshgrid(offset, -offset, indexing="ij")
     edges = (torch.arange(n_channels + 1) - n_channels // 2 - 0.5) * mock.channel
-    grid = Grid(xi, eta, edges, torch.tensor(mock.beam), "radio", _beam_area(mock), integrate_pixels=True)
-    return render_on(grid, forms, mock.truth).numpy()
+    return Grid(xi, eta, edges, torch.tensor(mock.beam), "radio", _beam_area(mock), integrate_pixels=True)
 
 
 def _beam_area(mock):

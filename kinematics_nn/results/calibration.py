@@ -11,6 +11,12 @@ _TITLES = {"inclination": "inclination [deg]", "snr": "S/N", "beams": "beams acr
 _FAR = 3  # binomial errors from which a coverage is set in bold
 _BAR = 10  # bars of a rank histogram
 
+_WHOSE = {
+    "own": "our own simulator",
+    "kinms": "KinMS",
+    "broken": "our own simulator, which break the model",
+}
+
 
 def as_rst(table):
     """Tables for the documentation.
@@ -28,7 +34,7 @@ def as_rst(table):
     """
     meta, everything = table.meta, table[table["by"] == "all"]
     run = meta["run"]
-    whose = "KinMS" if run["galaxies"] == "kinms" else "our own simulator"
+    whose = _WHOSE[run["galaxies"]]
     lost = ", ".join(f"{count} {reason}" for reason, count in meta["reasons"].items())
     flagged = ", ".join(f"``{name}`` {count}" for name, count in meta["flags"].items())
     lines = [

@@ -1,0 +1,116 @@
+"""Mock galaxies that break the model which they are fitted with: clumpy, holed, lopsided, or of another curve."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..decoder import DiscDecoder, Forms
+from ..forms import get_form
+from .derived import derived
+from .mock import Mock, draw_mock, mock_grid
+
+__all__ = ["BREAKS", "BrokenMock", "break_mock", "render_broken"]
+
+BREAKS = ("clumpy", "holed", "lopsided", "nfw", "declining")
+"""How discs differ from the model."""
+
+CLUMPS = 0.4  # rms of the logarithm of the light
+CLUMP_BEAMS = 0.7  # correlation length of the clumps, sigma over the beam's FWHM
+LOPSIDED = 0.3  # m = 1 part of the light over its mean, from two half-light radii outwards
+_KEPT = ("inclination", "pa", "east", "north", "vsys", "flux", "thickness", "velocity_dispersion")
+_SAME = ("x", "y", "snr", "beams")
+
+
+@dataclass(frozen=True)
+class BrokenMock(Mock):
+    """A `Mock` whose ``truth`` holds what a disc of any form has; it is rendered with ``forms`` and their ``values``.
+
+    Attributes
+    ----------
+    how : str
+        One of `BREAKS`.
+    forms : Forms
+    values : dict of str to float
+    """
+
+    how: str = ""
+    forms: Forms | None = None
+    values: dict | None = None
+
+
+def break_mock(rng, forms):
+    """Draw a mock as `draw_mock` does, and break it in one of `BREAKS`, each as often.
+
+    The half-light radius stays, and the speed at 1.31 of it: holes are those of ``exponential_hole`` and the curves
+    those of ``nfw``, or of ``brandt`` with its peak within 1.5 half-light radii, with their other parameters from
+    their priors.
+
+    Parameters
+    ----------
+    rng : `~numpy.random.Generator`
+    forms : `~kinematics_nn.decoder.Forms`
+        That the fit will have.
+
+    Returns
+    -------
+    BrokenMock
+    """
+    mock, how = draw_mock(rng, forms), str(rng.choice(BREAKS))
+    truth = mock.truth
+    light, curve = forms.surface_brightness, forms.rotation_curve
+    own = {name: truth[name] for name in forms.parameter_names}
+    if how == "holed":
+        light = get_form("exponential_hole", "surface_brightness")
+        own |= _drawn(rng, light, truth["r50"] / 1.678)
+        stretch = truth["r50"] / float(light.half_light_radius(*(own[name] for name in light.names())))
+        own |= {p.name: own[p.name] * stretch for p in light.parameters if p.unit == "arcsec"}
+    elif how in ("nfw", "declining"):
+        curve = get_form({"nfw": "nfw", "declining": "brandt"}[how], "rotation_curve")
+        own |= _drawn(rng, curve, truth["r50"] / 1.678)
+        if how == "declining":
+            own["r_peak"] = truth["r50"] * rng.uniform(0.5, 1.5)
+        at = float(curve.evaluate(1.31 * truth["r50"], *(own[name] for name in curve.names())))
+        own |= {p.name: own[p.name] * truth["v22"] / at for p in curve.parameters if p.powers[0] == 1}
+    true = replace(forms, rotation_curve=curve, surface_brightness=light)
+    values = {name: own[name] for name in true.parameter_names}
+    tensors = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
+    known = {name: float(value[0]) for name, value in derived(true, tensors).items()}
+    truth = {name: truth[name] for name in _KEPT} | known | {name: truth[name] for name in _SAME}
+    return BrokenMock(truth, *(getattr(mock, name) for name in ("shape", "channel", "beam", "noise", "spectral")), how,
+                      true, values)  # fmt: skip
+
+
+def render_broken(mock, rng):
+    """Brightness [Jy/beam] of a `BrokenMock`, (channel, y, x), without noise: ours, as KinMS has no light map."""
+    grid = mock_grid(mock)
+    decoder = DiscDecoder(grid, mock.forms)
+    parameters = torch.tensor([[mock.values[name] for name in mock.forms.parameter_names]], dtype=grid.xi.dtype)
+    light = torch.as_tensor(_light_map(mock, rng, decoder), dtype=grid.xi.dtype)[None]
+    with torch.no_grad():
+        return decoder.beam(decoder.sky(parameters, light))[0].numpy()
+
+
+def _light_map(mock, rng, decoder):
+    """What the light is multiplied by, over the padded field (y, x)."""
+    from scipy.ndimage import gaussian_filter
+
+    shape = decoder.field.shape
+    if mock.how == "clumpy":
+        sigma = CLUMP_BEAMS * np.sqrt(mock.beam[0] * mock.beam[1])
+        clumps = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
+        return np.exp(CLUMPS * clumps / clumps.std() - 0.5 * CLUMPS**2)
+    if mock.how == "lopsided":
+        xi, eta = (np.asarray(of).reshape(shape) for of in (decoder.field.xi, decoder.field.eta))
+        angle, cosine = np.radians([mock.truth["pa"], mock.truth["inclination"]])
+        dx, dy = xi - mock.truth["east"], eta - mock.truth["north"]
+        along = dx * np.sin(angle) + dy * np.cos(angle)
+        across = (dx * np.cos(angle) - dy * np.sin(angle)) / max(np.cos(cosine), 0.15)
+        radius, azimuth = np.hypot(along, across) / mock.truth["r50"], np.arctan2(across, along)
+        return 1 + LOPSIDED * np.minimum(radius / 2, 1) * np.cos(azimuth - rng.uniform(0, 2 * np.pi))
+    return np.ones(shape)
+
+
+def _drawn(rng, form, r_scale):
+    scales = {"r_scale": r_scale, "beam": r_scale, "field": 10 * r_scale}
+    return {p.name: float(p.prior.resolve(scales).sample(rng)) for p in form.parameters}
