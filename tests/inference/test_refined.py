@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from observed import DISC, FORMS, changed, make_observation
+from observed import DISC, FORMS, SPREAD, changed, make_observation, network_like
 
 import kinematics_nn
 from kinematics_nn import models
@@ -15,24 +15,7 @@ from kinematics_nn.inference.priors import user_priors
 from kinematics_nn.inference.refined import is_short, refined_posterior
 from kinematics_nn.results.tables import parameter_columns
 
-SPREAD = {
-    "inclination": 6.0, "pa": 5.0, "east": 0.4, "north": 0.4, "vsys": 6.0, "flux": 1.5, "thickness": 0.2,
-    "velocity_dispersion": 4.0, "vmax": 20.0, "r_turn": 0.5, "r_scale": 0.4,
-}  # fmt: skip
 HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "vmax", "flux"]
-
-
-def network_like(n=300, seed=5, **moved):
-    """Draws such as a network's: about the truth, wide and off it by about an error."""
-    rng = np.random.default_rng(seed)
-    draws = {}
-    for name, spread in SPREAD.items():
-        centre = moved.get(name, DISC[name] + 0.7 * spread * rng.standard_normal())
-        draws[name] = abs(centre + spread * rng.standard_normal(n))
-        if name in ("east", "north", "vsys"):
-            draws[name] = centre + spread * rng.standard_normal(n)
-    draws["inclination"] = np.clip(draws["inclination"], 1, 89)
-    return draws | {"r50": 1.678 * draws["r_scale"]}
 
 
 def run(observation, draws=None, priors=None, **options):

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from observed import FORMS, make_observation
-from test_refined import network_like
+from observed import FORMS, make_observation, network_like
 
 from kinematics_nn.inference.importance import Component, Mixture, sample
 from kinematics_nn.inference.refined import find_modes
