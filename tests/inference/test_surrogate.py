@@ -7,8 +7,9 @@ import pytest
 import torch
 from observed import FORMS, make_observation, network_like
 
+from kinematics_nn.inference import refined
 from kinematics_nn.inference.importance import Component, Mixture, sample
-from kinematics_nn.inference.refined import find_modes
+from kinematics_nn.inference.refined import Target, find_modes
 from kinematics_nn.inference.surrogate import Surrogate, Thinned, learn
 
 D = 4
@@ -76,7 +77,7 @@ def found():
 def test_a_surrogate_knows_what_it_has_not_seen(found):
     """Learnt from 180 models, it says the log posterior of 60 others to less than it varies among them."""
     target, x, log = found
-    models = torch.cat(target._models)
+    models = torch.cat(target.kept_models)
     surrogate = learn(target, x[:180], torch.ones(180).double() / 180, [models[:180]])
     rest = surrogate(x[180:]) - log[180:]
     assert float(rest.std()) < 0.25 * float(log[180:].std())
@@ -98,4 +99,26 @@ def test_a_surrogate_is_exact_of_a_model_that_is_a_polynomial(found):
 
 def test_too_few_models_teach_nothing(found):
     target, x, _ = found
-    assert learn(target, x[:50], torch.ones(50).double(), target._models) is None
+    assert learn(target, x[:50], torch.ones(50).double(), target.kept_models) is None
+
+
+class Weighing:
+    """A space of two variates, and a likelihood whose models say which draw they are of."""
+
+    def log_prior(self, x):
+        return torch.zeros(len(x))
+
+
+@pytest.mark.parametrize(("room", "kept"), [(40, 32), (80, 66), (100, 100), (0, 0)])
+def test_the_models_kept_are_those_of_the_first_draws(monkeypatch, room, kept):
+    """What is learnt from pairs the first draws with them: after a refusal there is none, be it ever so small."""
+    monkeypatch.setattr(refined, "_KEPT_NUMBERS", 3 * room)
+    target = Target(None, Weighing(), None, torch.ones(1), None)
+    monkeypatch.setattr(target, "_weigh", lambda x: (x, x[:, :1].repeat(1, 3), torch.zeros(len(x), 1), x))
+    target.keep_models = True
+    x = torch.arange(100.0)[:, None].repeat(1, 2)
+    for some in x.split([48, 2, 50]):
+        target(some)
+    models = torch.cat([x[:0, :1].repeat(1, 3), *target.kept_models])
+    assert len(models) == kept
+    assert (models[:, 0] == x[:kept, 0]).all()
