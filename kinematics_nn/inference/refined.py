@@ -84,6 +84,7 @@ def refined_posterior(
     say("weighing draws")
     target.keep_models = True
     draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, thin=target.thinned)
+    target.keep_models, target.kept_models = False, []
     report = {
         "sampler": "importance",
         "n_effective": draws.n_effective,

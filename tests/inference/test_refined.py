@@ -235,6 +235,8 @@ def test_the_fallback_is_taken_where_draws_are_short_and_only_there(observation,
 
     def nested_sample(log_target, mean, std, *, seed):
         calls.append((mean, std))
+        assert not log_target.keep_models  # nor is their memory held while it runs
+        assert not log_target.kept_models
         x = torch.randn(400, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 0.1
         log = torch.cat([log_target(one[None]) for one in x])
         order = np.argsort(log.numpy())  # not as they were called
