@@ -9,7 +9,7 @@ import torch
 
 from ..errors import KinematicsError
 from .importance import Component, sample
-from .light import SCATTERS, Patches, least_flux, marginal, render_patches
+from .light import SCATTERS, Patches, least_flux, marginal, over_scatters, render_patches
 from .likelihood import CubeLikelihood
 from .nested import nested_sample
 from .refinement import laplace, refine
@@ -193,7 +193,7 @@ class Target:
             self.flux.append(flux)
             if self.keep_models:
                 self._keep(white)
-            found.append(torch.logsumexp(log, 1) - math.log(len(self.scatters)))
+            found.append(over_scatters(log))
         return torch.cat(found) + self.space.log_prior(x)
 
     def _keep(self, white):
@@ -214,7 +214,7 @@ class Target:
     def thinned(self, mixture, x, weight):
         """A mixture thinned by what the models of the first draws say of others, where they are enough to say it."""
         known = sum(len(white) for white in self.kept_models)
-        surrogate = learn(self, x[:known], weight[:known], self.kept_models) if self.kept_models else None
+        surrogate = learn(self, x[:known], weight[:known], self.kept_models)
         return mixture if surrogate is None else Thinned(mixture, surrogate)
 
     def modes(self, starts):

@@ -89,12 +89,16 @@ def test_a_surrogate_is_exact_of_a_model_that_is_a_polynomial(found):
     smooth = target.space.smooth(x)
     rows = torch.randn(x.shape[1], target.patches.basis.shape[0], generator=generator(1))
     models = (smooth**2).float() @ rows + smooth.float() @ rows.flip(1) + 3
-    surrogate = Surrogate(target, x, models, torch.ones(len(x)).double())
-    features = surrogate._features(x)
-    square = ((features @ surrogate._gram) * features).sum(1)
-    expected = (models.double() ** 2).sum(1)
-    # float32, and a ridge of 1e-4 of the mean square over 240 draws.
+    surrogate = Surrogate(target, x, models.split([100, 16, 124]), torch.ones(len(x)).double())
+    square, along, projected = surrogate.products(x)
+    models, basis, data = (some.double() for some in (models, target.patches.basis, target.likelihood.data))
+    expected = (models**2).sum(1)
+    # float32, and a ridge of 1e-6 of the mean squares.
     np.testing.assert_allclose(square, expected, rtol=1e-3)
+    norm = expected.sqrt()
+    assert float(((along - models @ data) / norm).abs().max()) < 1e-3 * float(data.norm())
+    away = (projected - models @ basis) / norm[:, None] / basis.norm(dim=0)
+    assert float(away.abs().max()) < 1e-3
 
 
 def test_too_few_models_teach_nothing(found):
