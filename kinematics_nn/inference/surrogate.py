@@ -78,7 +78,7 @@ class Surrogate:
         return square, features @ self._along, features @ self._projected
 
     def __call__(self, x):
-        """Log posterior (n,), unnormalised, of variates (n, free)."""
+        """Log posterior (n,), unnormalised, of variates (n, free); not finite where it has nothing to say."""
         target = self.target
         found = []
         for some in x.split(2000):
@@ -86,7 +86,7 @@ class Surrogate:
                 target.likelihood, target.patches, self.products(some), target.flux_prior, target.scatters
             )
             found.append(over_scatters(log) + target.space.log_prior(some))
-        return torch.nan_to_num(torch.cat(found), nan=-math.inf, neginf=-math.inf)
+        return torch.cat(found)
 
 
 def learn(target, x, weight, models):
@@ -120,29 +120,43 @@ class Thinned:
     ----------
     mixture : Mixture
     surrogate : callable
-        Log density (n,), unnormalised, of variates (n, d).
+        Log density (n,), unnormalised, of variates (n, d); what is not finite is taken for zero.
     """
 
     def __init__(self, mixture, surrogate):
         self.mixture, self.surrogate = mixture, surrogate
 
     def draw(self, n, generator):
-        """About n draws (m, d), from which the density that `log_prob` gives follows."""
+        """About n draws (m, d), from which the density that `log_prob` gives follows.
+
+        Where the surrogate says nothing of any draw, or keeps none, they are the mixture's.
+        """
         tried = self.mixture.draw(_TRIED, generator)
-        ratio = _TEMPER * self.surrogate(tried) - self.mixture.log_prob(tried)
+        ratio = self._ratio(tried, self.mixture.log_prob(tried))
         unthinned = math.ceil(_UNTHINNED * n)
-        self._height = _height(ratio, n - unthinned)
-        keep = torch.exp((ratio - self._height).clamp(max=0))
-        self._norm = math.log(float(keep.mean()))
-        kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
-        self._share = len(kept) / (len(kept) + unthinned)
-        return torch.cat([kept, self.mixture.draw(unthinned, generator)])
+        self._share, self._height, self._norm = 0.0, 0.0, 0.0
+        if torch.isfinite(ratio).any():
+            height = _height(ratio, n - unthinned)
+            keep = torch.exp((ratio - height).clamp(max=0))
+            kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
+            if len(kept):
+                self._height, self._norm = height, math.log(float(keep.mean()))
+                self._share = len(kept) / (len(kept) + unthinned)
+                return torch.cat([kept, self.mixture.draw(unthinned, generator)])
+        return self.mixture.draw(n, generator)
 
     def log_prob(self, x):
-        """Log density (n,) at x (n, d)."""
+        """Log density (n,) at x (n, d): that of the last `draw`, which chose how much to thin."""
         log = self.mixture.log_prob(x)
-        thinned = log + (_TEMPER * self.surrogate(x) - log - self._height).clamp(max=0) - self._norm
-        return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(max(self._share, 1e-300)))
+        if self._share == 0:
+            return log
+        thinned = log + (self._ratio(x, log) - self._height).clamp(max=0) - self._norm
+        return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
+
+    def _ratio(self, x, log):
+        """Log (n,) of the tempered surrogate over the mixture; -inf where the surrogate says nothing."""
+        ratio = _TEMPER * self.surrogate(x) - log
+        return torch.where(torch.isfinite(ratio), ratio, -math.inf)
 
 
 def _height(ratio, n):

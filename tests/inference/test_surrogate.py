@@ -45,6 +45,26 @@ def test_what_is_drawn_has_the_density_that_is_said(shift):
     assert float((weight * x[:, 1]).mean()) == pytest.approx(0, abs=4 * 1.5 * error)
 
 
+@pytest.mark.parametrize("nothing", [-math.inf, math.inf, math.nan])
+def test_a_surrogate_that_says_nothing_leaves_the_mixture(nothing):
+    thinned = Thinned(wide(), lambda x: torch.full((len(x),), nothing).double())
+    x = thinned.draw(500, generator())
+    assert len(x) == 500
+    np.testing.assert_array_equal(thinned.log_prob(x), wide().log_prob(x))
+    draws = sample(banana, wide().components, 300, generator=generator(), thin=lambda mixture, x, weight: thinned)
+    value, error = draws.log_evidence
+    assert value == pytest.approx(0, abs=4 * error + 0.01)
+
+
+def test_where_a_surrogate_says_nothing_draws_are_the_guards():
+    """Half the space is out of its reach, and its share of the density is the unthinned draws'."""
+    thinned = Thinned(wide(), lambda x: torch.where(x[:, 0] > 0, banana(x), math.nan))
+    x = thinned.draw(2000, generator())
+    weight = torch.exp(banana(x) - thinned.log_prob(x))
+    assert 0.02 < float((x[:, 0] < 0).double().mean()) < 0.08  # half of a tenth
+    assert float(weight.mean()) == pytest.approx(1, abs=4 * float(weight.std()) / math.sqrt(len(x)))
+
+
 def test_a_right_surrogate_leaves_weights_nearly_even():
     thinned = Thinned(wide(), banana)
     x = thinned.draw(600, generator())
