@@ -48,7 +48,7 @@ class Mixture:
 
     def draw(self, n, generator):
         """Draws (n, d)."""
-        counts = self._counts(n)
+        counts = self._counts(n, generator)
         return torch.cat([c.draw(count, generator) for c, count in zip(self.components, counts, strict=True) if count])
 
     def log_prob(self, x):
@@ -57,11 +57,12 @@ class Mixture:
         logs = torch.stack([c.log_prob(x) + math.log(c.share / total) for c in self.components if c.share > 0])
         return torch.logsumexp(logs, 0)
 
-    def _counts(self, n):
-        shares = torch.tensor([c.share for c in self.components], dtype=torch.float64)
-        counts = torch.floor(n * shares / shares.sum()).long()
-        counts[0] += n - counts.sum()
-        return counts.tolist()
+    def _counts(self, n, generator):
+        """Draws of each component, in the mean n times its share: rounded down, small ones would never be drawn."""
+        ends = torch.cumsum(torch.tensor([c.share for c in self.components], dtype=torch.float64), 0)
+        ends = torch.floor(n * ends / ends[-1] + torch.rand(1, dtype=torch.float64, generator=generator)).long()
+        ends[-1] = n
+        return torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 
 from ..decoder import BeamOperator, beam_covariance
 
-__all__ = ["SCATTERS", "Patches", "least_flux", "log_marginal", "marginal", "render_patches"]
+__all__ = ["SCATTERS", "Patches", "least_flux", "log_marginal", "marginal", "over_scatters", "render_patches"]
 
 SCATTERS = np.geomspace(0.01, 1.5, 16)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
@@ -163,6 +163,11 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters):
     flux, error = b / a, a.rsqrt()
     log = log + torch.special.log_ndtr((flux - least_flux(patches, scatters)) / error)
     return likelihood._constant + log, flux, error
+
+
+def over_scatters(log):
+    """Log likelihood (n,) with the scatter of the light integrated out, from one (n, m) for each of m as likely."""
+    return torch.logsumexp(log, 1) - math.log(log.shape[1])
 
 
 def least_flux(patches, scatters):

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import KinematicsError
 from .importance import Component, sample
-from .light import SCATTERS, Patches, least_flux, marginal, render_patches
+from .light import SCATTERS, Patches, least_flux, marginal, over_scatters, render_patches
 from .likelihood import CubeLikelihood
 from .nested import nested_sample
 from .refinement import laplace, refine
@@ -21,7 +21,7 @@ __all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_pos
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _AT_ONCE = 16  # models rendered at a time
-_KEPT_NUMBERS = 50_000_000  # of whitened models, at most, to learn from
+_KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
 
 
 def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
@@ -84,6 +84,7 @@ def refined_posterior(
     say("weighing draws")
     target.keep_models = True
     draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, thin=target.thinned)
+    target.keep_models, target.kept_models = False, []
     report = {
         "sampler": "importance",
         "n_effective": draws.n_effective,
@@ -159,7 +160,17 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
 
 
 class Target:
-    """The log posterior of variates, flux and light integrated out; it keeps what theirs follow from, call by call."""
+    """The log posterior of variates, flux and light integrated out; it keeps what theirs follow from, call by call.
+
+    Attributes
+    ----------
+    calls : int
+        Variates weighed.
+    keep_models : bool
+        Whether to keep whitened models; it turns False where there is no more room.
+    kept_models : list of Tensor (n, value)
+        Those of the first variates since it was turned on.
+    """
 
     def __init__(self, likelihood, space, patches, scatters, flux_prior):
         self.likelihood, self.space, self.patches = likelihood, space, patches
@@ -169,7 +180,7 @@ class Target:
 
     def forget(self):
         """Start keeping anew."""
-        self.parameters, self.logs, self.flux, self._models = [], [], [], []
+        self.parameters, self.logs, self.flux, self.kept_models = [], [], [], []
 
     @torch.no_grad()
     def __call__(self, x):
@@ -180,10 +191,17 @@ class Target:
             self.parameters.append(parameters)
             self.logs.append(log)
             self.flux.append(flux)
-            if self.keep_models and len(self._models) * white.numel() < _KEPT_NUMBERS:
-                self._models.append(white)
-            found.append(torch.logsumexp(log, 1) - math.log(len(self.scatters)))
+            if self.keep_models:
+                self._keep(white)
+            found.append(over_scatters(log))
         return torch.cat(found) + self.space.log_prior(x)
+
+    def _keep(self, white):
+        """Keep models as long as there is room: those kept are of the first draws, so that none is after a refusal."""
+        if sum(one.numel() for one in (*self.kept_models, white)) > _KEPT_NUMBERS:
+            self.keep_models = False
+        else:
+            self.kept_models.append(white)
 
     @torch.no_grad()
     def _weigh(self, x):
@@ -195,8 +213,8 @@ class Target:
 
     def thinned(self, mixture, x, weight):
         """A mixture thinned by what the models of the first draws say of others, where they are enough to say it."""
-        known = sum(len(white) for white in self._models)
-        surrogate = learn(self, x[:known], weight[:known], self._models) if self._models else None
+        known = sum(len(white) for white in self.kept_models)
+        surrogate = learn(self, x[:known], weight[:known], self.kept_models)
         return mixture if surrogate is None else Thinned(mixture, surrogate)
 
     def modes(self, starts):
@@ -233,10 +251,11 @@ def _in_parallel(function, items):
     threads = torch.get_num_threads()
     if threads == 1 or len(items) == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        results = list(pool.map(function, items))
-    torch.set_num_threads(threads)
-    return results
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def is_short(report, min_ess):

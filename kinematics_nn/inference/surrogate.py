@@ -4,12 +4,12 @@ import math
 
 import torch
 
-from .light import log_marginal
+from .light import log_marginal, over_scatters
 
 __all__ = ["Surrogate", "Thinned", "learn"]
 
 _PER_FEATURE = 2.0  # models rendered for each feature, at least
-_RIDGE = 1e-4
+_RIDGE = 1e-6  # of the mean squares of features: some are all the same, and float32 models bear no less
 _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
 _TRIED = 12_000  # draws of the mixture that is thinned
@@ -28,13 +28,13 @@ class Surrogate:
         Whose likelihood, patches, priors it shares.
     x : Tensor (n, free)
         Variates.
-    white : Tensor (n, value)
-        Their whitened models of unit flux.
+    models : list of Tensor (some, value)
+        Their whitened models of unit flux, n in all.
     weight : Tensor (n,)
         How much each counts in the regression.
     """
 
-    def __init__(self, target, x, white, weight):
+    def __init__(self, target, x, models, weight):
         self.target = target
         smooth = target.space.smooth(x)
         weight = weight / weight.sum()
@@ -44,9 +44,13 @@ class Surrogate:
         features = self._features(x)
         weighed = features * weight[:, None]
         normal = weighed.T @ features
-        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal)) / len(x)
+        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal))
         solution = torch.linalg.solve(normal, weighed.T)  # (feature, n)
-        coefficients = solution.to(white.dtype) @ white  # (feature, value)
+        # Some models at a time: all of them in one would be as much memory again.
+        parts = solution.to(models[0].dtype).split([len(some) for some in models], 1)
+        coefficients = solution.new_zeros(len(solution), models[0].shape[1], dtype=models[0].dtype)
+        for part, some in zip(parts, models, strict=True):
+            coefficients.addmm_(part, some)
         data = target.likelihood.data
         self._gram = (coefficients @ coefficients.T).double()
         self._along = (coefficients @ data).double()
@@ -57,22 +61,32 @@ class Surrogate:
         rows, columns = torch.triu_indices(z.shape[1], z.shape[1])
         return torch.cat([torch.ones_like(z[:, :1]), z, z**3, z[:, rows] * z[:, columns]], 1)
 
+    def products(self, x):
+        """What `light.log_marginal` needs of the polynomials at variates (n, free).
+
+        Returns
+        -------
+        square : Tensor (n,)
+            Products with themselves.
+        along : Tensor (n,)
+            With the data.
+        projected : Tensor (n, k)
+            With the patches.
+        """
+        features = self._features(x)
+        square = ((features @ self._gram) * features).sum(1).clamp(min=0)
+        return square, features @ self._along, features @ self._projected
+
     def __call__(self, x):
-        """Log posterior (n,), unnormalised, of variates (n, free)."""
+        """Log posterior (n,), unnormalised, of variates (n, free); not finite where it has nothing to say."""
         target = self.target
         found = []
         for some in x.split(2000):
-            features = self._features(some)
-            square = ((features @ self._gram) * features).sum(1)
             log, _, _ = log_marginal(
-                target.likelihood,
-                target.patches,
-                (square.clamp(min=0), features @ self._along, features @ self._projected),
-                target.flux_prior,
-                target.scatters,
+                target.likelihood, target.patches, self.products(some), target.flux_prior, target.scatters
             )
-            found.append(torch.logsumexp(log, 1) - math.log(len(target.scatters)) + target.space.log_prior(some))
-        return torch.nan_to_num(torch.cat(found), nan=-math.inf, neginf=-math.inf)
+            found.append(over_scatters(log) + target.space.log_prior(some))
+        return torch.cat(found)
 
 
 def learn(target, x, weight, models):
@@ -92,7 +106,7 @@ def learn(target, x, weight, models):
         return None
     # Draws in the tails count, too, so that the polynomial holds there.
     counted = (weight / weight.mean()).clamp(_LEAST_COUNTED, _MOST_COUNTED)
-    return Surrogate(target, x, torch.cat(models), counted)
+    return Surrogate(target, x, models, counted)
 
 
 class Thinned:
@@ -106,29 +120,43 @@ class Thinned:
     ----------
     mixture : Mixture
     surrogate : callable
-        Log density (n,), unnormalised, of variates (n, d).
+        Log density (n,), unnormalised, of variates (n, d); what is not finite is taken for zero.
     """
 
     def __init__(self, mixture, surrogate):
         self.mixture, self.surrogate = mixture, surrogate
 
     def draw(self, n, generator):
-        """About n draws (m, d), from which the density that `log_prob` gives follows."""
+        """About n draws (m, d), from which the density that `log_prob` gives follows.
+
+        Where the surrogate says nothing of any draw, or keeps none, they are the mixture's.
+        """
         tried = self.mixture.draw(_TRIED, generator)
-        ratio = _TEMPER * self.surrogate(tried) - self.mixture.log_prob(tried)
+        ratio = self._ratio(tried, self.mixture.log_prob(tried))
         unthinned = math.ceil(_UNTHINNED * n)
-        self._height = _height(ratio, n - unthinned)
-        keep = torch.exp((ratio - self._height).clamp(max=0))
-        self._norm = math.log(float(keep.mean()))
-        kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
-        self._share = len(kept) / (len(kept) + unthinned)
-        return torch.cat([kept, self.mixture.draw(unthinned, generator)])
+        self._share, self._height, self._norm = 0.0, 0.0, 0.0
+        if torch.isfinite(ratio).any():
+            height = _height(ratio, n - unthinned)
+            keep = torch.exp((ratio - height).clamp(max=0))
+            kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
+            if len(kept):
+                self._height, self._norm = height, math.log(float(keep.mean()))
+                self._share = len(kept) / (len(kept) + unthinned)
+                return torch.cat([kept, self.mixture.draw(unthinned, generator)])
+        return self.mixture.draw(n, generator)
 
     def log_prob(self, x):
-        """Log density (n,) at x (n, d)."""
+        """Log density (n,) at x (n, d): that of the last `draw`, which chose how much to thin."""
         log = self.mixture.log_prob(x)
-        thinned = log + (_TEMPER * self.surrogate(x) - log - self._height).clamp(max=0) - self._norm
-        return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(max(self._share, 1e-300)))
+        if self._share == 0:
+            return log
+        thinned = log + (self._ratio(x, log) - self._height).clamp(max=0) - self._norm
+        return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
+
+    def _ratio(self, x, log):
+        """Log (n,) of the tempered surrogate over the mixture; -inf where the surrogate says nothing."""
+        ratio = _TEMPER * self.surrogate(x) - log
+        return torch.where(torch.isfinite(ratio), ratio, -math.inf)
 
 
 def _height(ratio, n):

@@ -17,6 +17,11 @@ DISC = {
     "inclination": 55.0, "pa": 40.0, "east": 0.4, "north": -0.7, "vsys": 12.0, "flux": 10.0, "thickness": 0.3,
     "velocity_dispersion": 15.0, "vmax": 140.0, "r_turn": 1.5, "r_scale": 3.0,
 }  # fmt: skip
+SPREAD = {
+    "inclination": 6.0, "pa": 5.0, "east": 0.4, "north": 0.4, "vsys": 6.0, "flux": 1.5, "thickness": 0.2,
+    "velocity_dispersion": 4.0, "vmax": 20.0, "r_turn": 0.5, "r_scale": 0.4,
+}  # fmt: skip
+"""Errors of a network's answer."""
 CHANNEL = 30.0  # km/s
 
 
@@ -54,6 +59,19 @@ def changed(observation, **fields):
     fields = vars(observation) | fields
     fields["data"] = np.where(fields["valid"], fields["data"], 0).astype(np.float32)
     return Observation(**fields)
+
+
+def network_like(n=300, seed=5, **moved):
+    """Draws such as a network's: about the truth, wide and off it by about an error."""
+    rng = np.random.default_rng(seed)
+    draws = {}
+    for name, spread in SPREAD.items():
+        centre = moved.get(name, DISC[name] + 0.7 * spread * rng.standard_normal())
+        draws[name] = abs(centre + spread * rng.standard_normal(n))
+        if name in ("east", "north", "vsys"):
+            draws[name] = centre + spread * rng.standard_normal(n)
+    draws["inclination"] = np.clip(draws["inclination"], 1, 89)
+    return draws | {"r50": 1.678 * draws["r_scale"]}
 
 
 def vector(names, **disc):

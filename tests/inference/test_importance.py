@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from kinematics_nn.errors import KinematicsError
-from kinematics_nn.inference.importance import Component, adapted, pareto_k, sample
+from kinematics_nn.inference.importance import Component, Mixture, adapted, pareto_k, sample
 
 
 def generator(seed=1):
@@ -200,3 +200,16 @@ def test_too_narrow_a_proposal_is_found_out_by_its_tail():
     wide = near(5, np.zeros(5), 1.3)
     x = wide.draw(2000, generator())
     assert pareto_k((target(x) - wide.log_prob(x)).numpy()) < 0.5
+
+
+def test_a_component_of_a_small_share_is_drawn_as_often_as_its_density_says():
+    """Of 15 draws at a time one of three hundredths has one now and then, not none: else weights there are wrong."""
+    d = torch.eye(1).double()
+    shares = [0.9, 0.03, 0.07]
+    mixture = Mixture([Component(torch.full((1,), 100.0 * k).double(), d, s, 50.0) for k, s in enumerate(shares)])
+    by = generator()
+    rounds = torch.stack([(mixture.draw(15, by) / 100).round() for _ in range(400)])
+    assert rounds.shape == (400, 15, 1)
+    for k, share in enumerate(shares):
+        # Systematic: each time one of the two whole numbers about 15 times its share, 400 times.
+        assert float((rounds == k).double().sum()) == pytest.approx(400 * 15 * share, abs=4 * math.sqrt(400 * 0.25))

@@ -1,10 +1,12 @@
 """The refined posterior from a cube to its samples: right, repeatable, and honest about how far it can be trusted."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from observed import DISC, FORMS, changed, make_observation
+from observed import DISC, FORMS, SPREAD, changed, make_observation, network_like
 
 import kinematics_nn
 from kinematics_nn import models
@@ -12,27 +14,10 @@ from kinematics_nn.errors import KinematicsError
 from kinematics_nn.inference import refined
 from kinematics_nn.inference.importance import WeightedDraws
 from kinematics_nn.inference.priors import user_priors
-from kinematics_nn.inference.refined import is_short, refined_posterior
+from kinematics_nn.inference.refined import Target, is_short, refined_posterior
 from kinematics_nn.results.tables import parameter_columns
 
-SPREAD = {
-    "inclination": 6.0, "pa": 5.0, "east": 0.4, "north": 0.4, "vsys": 6.0, "flux": 1.5, "thickness": 0.2,
-    "velocity_dispersion": 4.0, "vmax": 20.0, "r_turn": 0.5, "r_scale": 0.4,
-}  # fmt: skip
 HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "vmax", "flux"]
-
-
-def network_like(n=300, seed=5, **moved):
-    """Draws such as a network's: about the truth, wide and off it by about an error."""
-    rng = np.random.default_rng(seed)
-    draws = {}
-    for name, spread in SPREAD.items():
-        centre = moved.get(name, DISC[name] + 0.7 * spread * rng.standard_normal())
-        draws[name] = abs(centre + spread * rng.standard_normal(n))
-        if name in ("east", "north", "vsys"):
-            draws[name] = centre + spread * rng.standard_normal(n)
-    draws["inclination"] = np.clip(draws["inclination"], 1, 89)
-    return draws | {"r50": 1.678 * draws["r_scale"]}
 
 
 def run(observation, draws=None, priors=None, **options):
@@ -252,6 +237,8 @@ def test_the_fallback_is_taken_where_draws_are_short_and_only_there(observation,
 
     def nested_sample(log_target, mean, std, *, seed):
         calls.append((mean, std))
+        assert not log_target.keep_models  # nor is their memory held while it runs
+        assert not log_target.kept_models
         x = torch.randn(400, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 0.1
         log = torch.cat([log_target(one[None]) for one in x])
         order = np.argsort(log.numpy())  # not as they were called
@@ -273,6 +260,28 @@ def test_the_fallback_is_taken_where_draws_are_short_and_only_there(observation,
     assert np.std(samples["vsys"]) == pytest.approx(0.1 * 90, rel=0.15)
     assert len(weighted["weight"]) == 400
     assert best["r_scale"] == 3.0
+
+
+def test_models_that_fail_leave_the_number_of_threads():
+    """Each runs in a thread of its own, of one core; a thread that starts later has the number that was set before."""
+    target = Target(None, None, None, torch.ones(1), None)
+    seen = []
+
+    def weigh(x):
+        seen.append(torch.get_num_threads())
+        raise ArithmeticError
+
+    target._weigh = weigh
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ArithmeticError):
+            target(torch.zeros(100, 3))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 @pytest.fixture(scope="module")
