@@ -121,7 +121,7 @@ class Form:
         array or tensor
             Of the broadcast shape: km/s, or for a surface brightness the face-on shape in any unit.
         """
-        raise NotImplementedError  # a form is its formula: the registry refuses one that has none
+        raise FormError("a form without evaluate()", "its formula", "@staticmethod def evaluate(radius, ...): ...")
 
     @classmethod
     def log_prior(cls, *parameters, **by_name):

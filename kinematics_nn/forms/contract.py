@@ -16,6 +16,7 @@ from astropy import units as u
 
 from ..errors import FormError
 from .base import KINDS, Form, FormParameter, SurfaceBrightness
+from .masses import MassModel
 from .priors import Prior
 
 __all__ = ["check_declaration", "check_numpy", "check_torch", "corners"]
@@ -34,7 +35,7 @@ def corners(form):
 
 
 def check_declaration(form):
-    """Check what a form declares: names, kind, units, bounds, defaults, priors, and the signature of `evaluate`."""
+    """Check what a form declares: names, kind, units, bounds, defaults, priors, and its formula's signature."""
     if not (isinstance(form, type) and issubclass(form, Form)):
         raise FormError(f"{form!r} is no form", "a subclass of RotationCurve, SurfaceBrightness or Dispersion")
     label = f"{form.__module__}.{form.__qualname__}"
@@ -58,6 +59,7 @@ def check_declaration(form):
         names.append(parameter.name)
     if not names or len(set(names)) != len(names):
         raise FormError(f"{label} declares the parameters {names}", "at least one, each name once")
+    _check_formulas(label, form, names)
     if not isinstance(inspect.getattr_static(form, "evaluate"), staticmethod | classmethod):
         raise FormError(f"{label}.evaluate is an instance method", "no self", "@staticmethod above it")
     signature = list(inspect.signature(form.evaluate).parameters.values())
@@ -67,6 +69,18 @@ def check_declaration(form):
             f"{label}.evaluate takes {[argument.name for argument in signature]}",
             f"the radius and the declared parameters in order, {', '.join(names)}",
         )
+
+
+def _check_formulas(label, form, names):
+    """Check that what the base classes only describe is there."""
+    takes = ", ".join(names)
+    if form.evaluate is Form.evaluate:
+        raise FormError(f"{label} has no evaluate()", "its formula", f"def evaluate(radius, {takes})")
+    if issubclass(form, MassModel):
+        if form.gm is MassModel.gm:
+            raise FormError(f"{label} has no gm()", "its mass", f"def gm(hubble, {takes})")
+        if not hasattr(form, "mass_description"):
+            raise FormError(f"{label} has no mass_description", "what its mass is", 'mass_description = "Mass of ..."')
 
 
 def _check_parameter(label, parameter):
