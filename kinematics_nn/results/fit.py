@@ -42,7 +42,7 @@ class KinematicFit:
     message, status : str, optional
         What to know, and "ok" or "failed".
     options : dict, optional
-        What `~kinematics_nn.fitting.posterior` was called with, for `verify` to do the same again.
+        What `~kinematics_nn.methods.posterior` was called with, for `verify` to do the same again.
     weighted : dict of str to (m,) array, optional
         The draws behind ``samples``, with columns ``light_scatter`` and ``weight`` on top.
 
