@@ -25,12 +25,16 @@ PROBE = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 41)])  # arcsec: the cent
 
 
 def corners(form):
-    """Parameter values to try: the defaults, all at their lower and at their upper bounds, and each alone at either."""
+    """Parameter values to try: the defaults, all at their lower and at their upper bounds, and each alone at either.
+
+    Each alone at 0, too, where that lies between its bounds: formulas divide by what vanishes nowhere else.
+    """
     defaults = [parameter.default for parameter in form.parameters]
     tried = [defaults]
     tried += [[parameter.bounds[side] for parameter in form.parameters] for side in (0, 1)]
     for i, parameter in enumerate(form.parameters):
-        tried += [[*defaults[:i], bound, *defaults[i + 1 :]] for bound in parameter.bounds]
+        lo, hi = parameter.bounds
+        tried += [[*defaults[:i], value, *defaults[i + 1 :]] for value in (lo, hi, *([0.0] if lo < 0 < hi else []))]
     return tried
 
 

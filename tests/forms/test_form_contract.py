@@ -9,7 +9,16 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kinematics_nn.errors import FormError
-from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, get_form, list_forms, ops
+from kinematics_nn.forms import (
+    FormParameter,
+    LogUniform,
+    RotationCurve,
+    SurfaceBrightness,
+    Uniform,
+    get_form,
+    list_forms,
+    ops,
+)
 from kinematics_nn.forms.contract import check_declaration, check_torch
 from kinematics_nn.forms.masses import MassModel
 from kinematics_nn.models import model_class
@@ -117,6 +126,16 @@ def test_a_wrong_gradient_is_found():
 
     with pytest.raises(FormError, match="finite differences"):
         check_form(Detached)
+
+
+def test_what_divides_by_a_parameter_is_tried_where_that_is_0():
+    alpha = FormParameter("alpha", "", 0.1, (-0.5, 0.5), Uniform(-0.5, 0.5), "curvature")
+
+    def evaluate(radius, vmax, alpha):
+        return vmax * ops.expm1(alpha * ops.tanh(radius)) / alpha
+
+    with np.errstate(invalid="ignore"), pytest.raises(FormError, match=r"alpha=0.* not finite"):
+        check_form(curve(evaluate, (VMAX, alpha)))
 
 
 def test_negative_light_is_found():
