@@ -67,7 +67,7 @@ def posterior(
 def _network(observation, forms, *, n_samples, seed, device, weights, priors, **_):
     """The network alone: samples, the one that stands for all, and what to report."""
     from .inference.realisations import network_samples
-    from .results.fit import nearest_median
+    from .results.samples import nearest_median
 
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
     samples, effective = _with_priors(samples, priors, forms, observation, seed)
