@@ -25,7 +25,7 @@ import torch
 from astropy.table import Table
 from decoder_exactness import DISCS, FORMS
 from kinms import KinMS
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark import Timer, timer
 
 from kinematics_nn.decoder import DiscDecoder, regular_grid
 
@@ -39,13 +39,15 @@ BATCH = 32
 LARGE = (200, 512, 512)
 
 
-def time_in_turn(tasks, threads, rounds, least=0.1):
+def time_in_turn(tasks, threads, rounds, least=0.1, clock=timer):
     """Seconds a call, (rounds,) for each of a dict of callables; each runs for at least ``least`` seconds a round."""
-    timers = {name: Timer("task()", globals={"task": task}, num_threads=threads) for name, task in tasks.items()}
-    for timer in timers.values():
-        timer.timeit(3)
-    calls = {name: max(1, round(least / timer.timeit(3).mean)) for name, timer in timers.items()}
-    seconds = [{name: timer.timeit(calls[name]).mean for name, timer in timers.items()} for _ in range(rounds)]
+    timers = {
+        name: Timer("task()", timer=clock, globals={"task": task}, num_threads=threads) for name, task in tasks.items()
+    }
+    for task in timers.values():
+        task.timeit(3)
+    calls = {name: max(1, round(least / task.timeit(3).mean)) for name, task in timers.items()}
+    seconds = [{name: task.timeit(calls[name]).mean for name, task in timers.items()} for _ in range(rounds)]
     return {name: np.array([times[name] for times in seconds]) for name in tasks}
 
 

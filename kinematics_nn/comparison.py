@@ -7,6 +7,7 @@ from astropy.table import QTable
 
 from .errors import FormError, KinematicsError
 from .forms.base import KINDS
+from .options import fresh_seed
 
 __all__ = ["compare", "rank_fits"]
 
@@ -42,7 +43,7 @@ def compare(cube, forms, **options):
     ``compare(cube, ["exponential", "ring"])``, or
     ``compare(cube, [{"rotation_curve": "arctan"}, {"rotation_curve": "nfw", "surface_brightness": "sersic"}])``.
     """
-    from .fitting import fit, fresh_seed
+    from .fitting import fit
     from .observation import opened
 
     method = options.setdefault("method", "refined")

@@ -1,17 +1,21 @@
 """`fit`: from a cube to a posterior, one step a line."""
 
-from numbers import Integral, Real
-
-import numpy as np
 from astropy import log
 from astropy import units as u
 
-from .errors import KinematicsError
+from .methods import posterior
+from .options import (
+    check_options,
+    check_weights,
+    distance_text,
+    fresh_seed,
+    line_spread,
+    own_priors,
+    progress_function,
+    torch_device,
+)
 
-__all__ = ["fit", "fresh_seed", "posterior"]
-
-_METHODS = ("refined", "network")
-_DRAWS = 1000  # of the network, that a refinement starts from
+__all__ = ["fit"]
 
 
 def fit(
@@ -107,24 +111,20 @@ def fit(
     from .results import KinematicFit
 
     held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
-    _check(method, n_samples, min_ess, held, lsf)
-    _check_fallback(fallback, method)
-    both = sorted(set(held) & set(priors or {}))
-    if both:
-        raise KinematicsError(f"{', '.join(both)} both held and with a prior", "one of the two", "fit(fixed=...)")
-    lsf = _line_spread(lsf)
+    check_options(method, n_samples, min_ess, fallback, held, priors or {}, lsf)
+    lsf = line_spread(lsf)
     forms = Forms(
         rotation_curve=get_form(rotation_curve, "rotation_curve"),
         surface_brightness=get_form(surface_brightness, "surface_brightness"),
         velocity_dispersion=get_form(velocity_dispersion, "velocity_dispersion"),
     )
-    distance = _distance(distance)
-    device = _device(device)
+    distance = distance_text(distance)
+    device = torch_device(device)
     n_samples, seed = int(n_samples), fresh_seed(seed)
     info = weights_info(weights)
-    _check_weights(info, forms)
+    check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
-    _user_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
+    own_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
     cube = opened(cube)
     observation = observe(
         cube,
@@ -149,7 +149,8 @@ def fit(
         "weights": weights,
         "device": device,
     }
-    samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=_progress(progress), **options)
+    progress = progress_function(progress)
+    samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=progress, **options)
     reduced_chi2, flags = diagnose(observation, forms, samples, best)
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
         flags.append("LOW_EFFICIENCY")
@@ -172,238 +173,6 @@ def fit(
         options=options,
         weighted=weighted,
     )
-
-
-def posterior(
-    observation,
-    forms,
-    *,
-    method,
-    n_samples,
-    seed,
-    device,
-    weights,
-    priors,
-    fixed,
-    min_ess,
-    lsf,
-    fallback=None,
-    progress=None,
-):
-    """The posterior of an observation, with the options of `fit`.
-
-    Parameters
-    ----------
-    observation : `~kinematics_nn.observation.Observation`
-    forms : `~kinematics_nn.decoder.Forms`
-    method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback
-        As `fit` takes them.
-    lsf : float or "hanning"
-        [km/s]
-    progress : callable, optional
-
-    Returns
-    -------
-    samples : dict of str to (n_samples,) array
-    best : dict of str to float
-        The one that stands for all.
-    report : dict
-        How well it was sampled: ``n_effective``, ``sample_efficiency`` and, refined, more.
-    weighted : dict of str to (n,) array, or None
-        The draws behind the samples, with their ``weight`` of sum one.
-    """
-    road, flux_unit = (_refined if method == "refined" else _network), observation.header["flux_unit"]
-    return road(
-        observation,
-        forms,
-        n_samples=n_samples,
-        seed=seed,
-        device=device,
-        weights=weights,
-        priors=_user_priors(priors, forms, flux_unit),
-        fixed=_held(fixed, forms, flux_unit),
-        min_ess=min_ess,
-        lsf=lsf,
-        fallback=fallback,
-        progress=progress,
-    )
-
-
-def _network(observation, forms, *, n_samples, seed, device, weights, priors, **_):
-    """The network alone: samples, the one that stands for all, and what to report."""
-    from .inference.realisations import network_samples
-    from .results.fit import nearest_median
-
-    samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
-    samples, effective = _with_priors(samples, priors, forms, observation, seed)
-    report = {"n_effective": effective, "sample_efficiency": effective / n_samples}
-    return samples, nearest_median(samples), report, None
-
-
-def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, fallback, progress):
-    """The network's answer, refined: samples, the highest of them, what to report, and the draws with their weights."""
-    import torch
-
-    from .inference.derived import derived
-    from .inference.realisations import network_samples
-    from .inference.refined import refined_posterior
-
-    draws = network_samples(observation, forms, _DRAWS, seed=seed, device=device, weights=weights)
-    samples, weighted, report, best = refined_posterior(
-        observation,
-        forms,
-        draws,
-        n_samples=n_samples,
-        min_ess=min_ess,
-        seed=seed,
-        fixed=fixed,
-        priors=priors,
-        lsf=lsf,
-        fallback=fallback,
-        progress=progress,
-    )
-
-    def whole(values):
-        tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
-        return {name: value.numpy() for name, value in (tensors | derived(forms, tensors)).items()}
-
-    best = {name: float(value[0]) for name, value in whole(best).items()}
-    return whole(samples), best, report, whole(weighted)
-
-
-def _check(method, n_samples, min_ess, held, lsf):
-    """Arguments that can be refused before anything is read."""
-    if method not in _METHODS:
-        raise KinematicsError(f"method={method!r}", f"one of {_METHODS}", 'fit(method="refined")')
-    if not isinstance(n_samples, Real) or not 100 <= n_samples <= 500_000 or int(n_samples) != n_samples:
-        raise KinematicsError(f"n_samples={n_samples!r}", "a whole number from 100 to 500,000", "fit(n_samples=10_000)")
-    if not isinstance(min_ess, Real) or not 50 <= min_ess <= 100_000:
-        raise KinematicsError(f"min_ess={min_ess!r}", "a number from 50 to 100,000", "fit(min_ess=500)")
-    if method == "network" and held:
-        raise KinematicsError(
-            f"{', '.join(held)} held fixed with method='network'",
-            "a method that can hold parameters",
-            f'fit(method="refined"), or priors={{{next(iter(held))!r}: (value, small standard deviation)}}',
-        )
-    if method == "network" and lsf is not None:
-        raise KinematicsError("lsf= with method='network'", "a method that knows of it", 'fit(method="refined")')
-
-
-def _check_fallback(fallback, method):
-    if fallback is None:
-        return
-    if fallback != "dynesty" or method == "network":
-        raise KinematicsError(
-            f"fallback={fallback!r} with method={method!r}",
-            'fallback="dynesty" with method="refined", or none',
-            'fit(method="refined", fallback="dynesty")',
-        )
-    from .inference.nested import need_dynesty
-
-    need_dynesty()
-
-
-def _check_weights(info, forms):
-    """Refuse weights that were trained on other forms alone: what they say of these is the wrong prior's."""
-    for slot, name in info.get("forms", {}).items():
-        found = getattr(forms, slot).name
-        if found != name:
-            raise KinematicsError(
-                f"{slot}={found!r} with weights {info['name']!r}, trained on {name!r} alone",
-                "weights of that form, or of all",
-                f'fit({slot}={name!r}, weights={info["name"]!r}), or fit({slot}={found!r}, weights="default")',
-            )
-
-
-def _held(fixed, forms, flux_unit):
-    """Parameters held, in inside units."""
-    from .results.tables import parameter_columns
-
-    columns = parameter_columns(forms, flux_unit, sky=False)
-    held = {}
-    for name, value in fixed.items():
-        if name not in forms.parameter_names:
-            raise KinematicsError(
-                f"fixed={{{name!r}: ...}}", f"one of {', '.join(forms.parameter_names)}", "fit(fixed=...)"
-            )
-        unit = u.Unit(columns[name][0])
-        try:
-            held[name] = float(u.Quantity(value, None if hasattr(value, "unit") else unit).to_value(unit))
-        except (u.UnitConversionError, TypeError) as error:
-            raise KinematicsError(f"fixed={{{name!r}: {value!r}}}", f"a value in {unit}", "fit(fixed=...)") from error
-    return held
-
-
-def _line_spread(lsf):
-    """A line-spread function as the decoder takes it."""
-    if lsf is None or (isinstance(lsf, str) and lsf == "hanning"):
-        return 0.0 if lsf is None else lsf
-    try:
-        width = float(u.Quantity(lsf).to_value(u.km / u.s))
-    except (u.UnitConversionError, TypeError, ValueError) as error:
-        raise KinematicsError(f"lsf={lsf!r}", 'a speed, or "hanning"', "fit(lsf=2 * u.km / u.s)") from error
-    if not width >= 0:
-        raise KinematicsError(f"lsf={lsf!r}", "a width of 0 or more", "fit(lsf=2 * u.km / u.s)")
-    return width
-
-
-def _progress(progress):
-    if callable(progress):
-        return progress
-    return log.info if progress else None
-
-
-def _distance(distance):
-    """A distance as text that a table's metadata can hold."""
-    if distance is None:
-        return None
-    try:
-        return u.Quantity(distance).to(u.Mpc).to_string()
-    except (u.UnitConversionError, TypeError) as error:
-        raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
-
-
-def fresh_seed(seed):
-    """The seed that is given, or a new one."""
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**63:
-        raise KinematicsError(f"seed={seed!r}", "a whole number from 0 to 2**63 - 1", "fit(seed=1)")
-    return int(seed)
-
-
-def _device(device):
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise KinematicsError(f"device={device!r}: {error}", "a device torch has here", 'fit(device="cpu")') from error
-    return str(device)
-
-
-def _user_priors(priors, forms, flux_unit):
-    """The user's priors, read in the units of the columns."""
-    from .inference.priors import user_priors
-    from .results.tables import parameter_columns
-
-    columns = parameter_columns(forms, flux_unit, sky=False)
-    return user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
-
-
-def _with_priors(samples, priors, forms, observation, seed):
-    """Samples resampled to the user's priors, and their effective number."""
-    from .inference.diagnosis import form_priors
-    from .inference.priors import prior_weights
-
-    n = len(samples["vsys"])
-    if not priors:
-        return samples, float(n)
-    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
-    index = np.random.default_rng(seed).choice(n, n, p=weight)
-    return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
 
 
 def _provenance(observation, forms, info, seed, device, priors):

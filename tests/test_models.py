@@ -1,7 +1,6 @@
-"""The astropy models: their names, users' forms, sums, other units, and what they cost."""
+"""The astropy models: their names, users' forms, sums, and other units."""
 
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -83,18 +82,3 @@ def test_inside_values_say_what_they_need():
         inside_values(models.ArctanRotationCurve() + models.TanhRotationCurve())
     with pytest.raises(TypeError, match="vmax, r_turn"):
         model_with_units(models.ArctanRotationCurve.form, vmax=200)
-
-
-def test_evaluate_costs_little_more_than_numpy():
-    radius = np.linspace(0, 60, 1000)
-
-    def fastest(function):
-        times = []
-        for _ in range(200):
-            start = time.perf_counter()
-            function(radius, 200.0, 3.0)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    by_hand = fastest(lambda r, vmax, r_turn: vmax * (2 / np.pi) * np.arctan(r / r_turn))
-    assert fastest(models.ArctanRotationCurve.evaluate) < 3 * by_hand

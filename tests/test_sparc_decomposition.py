@@ -1,7 +1,6 @@
 """The decomposition of SPARC curves in the documentation, run on the real curves."""
 
 import importlib.util
-import time
 from pathlib import Path
 
 import numpy as np
@@ -105,13 +104,11 @@ def test_it_runs_as_a_script(example, curves, real_data, tmp_path, capsys):
     assert (tmp_path / "figure.png").stat().st_size > 20_000
 
 
-def test_a_form_is_fitted_to_a_curve_in_under_50_ms(curves):
+def test_a_form_is_fitted_to_a_curve_with_its_units(curves):
     curve = curves["NGC3198"]
     start = NFWRotationCurve(100 * KM_S, 10 * u.kpc)
-    times = []
-    for _ in range(7):  # the least of a few: the machine may be at something else
-        began = time.perf_counter()
-        fitted = TRFLSQFitter()(start, curve["radius"], curve["speed"], weights=1 / curve["error"].value)
-        times.append(time.perf_counter() - began)
-    assert fitted.vmax.quantity > 140 * KM_S
-    assert min(times) < 0.05
+    fitted = TRFLSQFitter()(start, curve["radius"], curve["speed"], weights=1 / curve["error"].value)
+    # the halo alone takes the place of stars and gas: its peak is that of the measured curve, within a few per cent
+    assert (fitted.vmax.unit, fitted.r_s.unit) == (KM_S, u.kpc)
+    assert fitted.vmax.value == pytest.approx(curve["speed"].max().to_value(KM_S), rel=0.05)
+    assert 5 * u.kpc < fitted.r_s.quantity < 30 * u.kpc

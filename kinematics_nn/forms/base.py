@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-import copyreg
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from astropy import units as u
 
 from ..errors import FormError
 from . import ops
-from .priors import Prior
+from .parameter import FormParameter
 
-__all__ = ["KINDS", "Dispersion", "Form", "FormParameter", "RotationCurve", "SurfaceBrightness", "make_form"]
+__all__ = ["KINDS", "Dispersion", "Form", "FormParameter", "RotationCurve", "SurfaceBrightness"]
 
 KINDS = ("rotation_curve", "surface_brightness", "velocity_dispersion")
-
-
-@dataclass(frozen=True)
-class FormParameter:
-    """One parameter of a form.
-
-    Parameters
-    ----------
-    name : str
-        A Python identifier in the field's words (``vmax``, ``r_turn``).
-    unit : str
-        What `astropy.units` reads: a product of powers of ``km/s`` and ``arcsec``, or ``""``.
-    default : float
-        A typical value, where `evaluate` is well behaved, in `unit`.
-    bounds : (float, float)
-        Closed limits in `unit`, at which `evaluate` and its gradients are still finite.
-    prior : Prior
-        The default prior.
-    description : str
-        One line, for docs and tables.
-    """
-
-    name: str
-    unit: str
-    default: float
-    bounds: tuple[float, float]
-    prior: Prior
-    description: str
-
-    @property
-    def physical_type(self):
-        """What the unit measures (`astropy.units.PhysicalType`)."""
-        return u.Unit(self.unit).physical_type
-
-    @property
-    def powers(self):
-        """The powers of km/s and of arcsec that make up the unit, (1, -1) for ``km/(s arcsec)``; `None` if none do."""
-        unit = u.Unit(self.unit)
-        found = dict(zip(unit.bases, unit.powers, strict=True))
-        velocity, length, time = (found.pop(base, 0) for base in (u.km, u.arcsec, u.s))
-        return (velocity, length) if not found and velocity == -time and unit.scale == 1 else None
 
 
 class Form:
@@ -121,7 +77,7 @@ class Form:
         array or tensor
             Of the broadcast shape: km/s, or for a surface brightness the face-on shape in any unit.
         """
-        raise NotImplementedError  # a form is its formula: the registry refuses one that has none
+        raise FormError("a form without evaluate()", "its formula", "@staticmethod def evaluate(radius, ...): ...")
 
     @classmethod
     def log_prior(cls, *parameters, **by_name):
@@ -203,42 +159,6 @@ class Form:
             raise TypeError(f"{cls.name} takes the parameters {', '.join(names)}, each once; got {found}")
         given.update(by_name)
         return tuple(given[name] for name in names)
-
-
-class _MadeForm(type):
-    """The class of forms that are made at run time: no module holds them, and they pickle as the call that makes them.
-
-    Found by `copyreg`, which pickle asks about a class's own class before it looks for the class by name.
-    """
-
-
-def _recipe(form):
-    return vars(form).get("_recipe") or form.__qualname__
-
-
-copyreg.pickle(_MadeForm, _recipe)
-
-
-def make_form(base, recipe, **members):
-    """A form that is made at run time.
-
-    Parameters
-    ----------
-    base : type
-        The form to derive it from.
-    recipe : tuple
-        A function of a module, cached, and a tuple of the arguments for which it returns this very form: what pickle
-        keeps.
-    **members
-        Attributes of the class.
-
-    Returns
-    -------
-    type
-    """
-    members |= {"__module__": base.__module__, "__qualname__": base.__qualname__}
-    members["__doc__"] = base.__doc__.split("\n\n")[0]  # what follows is of the making, not of what is made
-    return _MadeForm(base.__name__, (base,), members | {"_recipe": recipe})
 
 
 class RotationCurve(Form):

@@ -10,7 +10,8 @@ from functools import cache
 from astropy import units as u
 
 from ..errors import FormError
-from .base import RotationCurve, make_form
+from .base import RotationCurve
+from .made import make_form
 
 __all__ = ["QuadratureSum", "sum_of_forms"]
 

@@ -16,6 +16,7 @@ from astropy import units as u
 
 from ..errors import FormError
 from .base import KINDS, Form, FormParameter, SurfaceBrightness
+from .masses import MassModel
 from .priors import Prior
 
 __all__ = ["check_declaration", "check_numpy", "check_torch", "corners"]
@@ -24,17 +25,21 @@ PROBE = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 41)])  # arcsec: the cent
 
 
 def corners(form):
-    """Parameter values to try: the defaults, all at their lower and at their upper bounds, and each alone at either."""
+    """Parameter values to try: the defaults, all at their lower and at their upper bounds, and each alone at either.
+
+    Each alone at 0, too, where that lies between its bounds: formulas divide by what vanishes nowhere else.
+    """
     defaults = [parameter.default for parameter in form.parameters]
     tried = [defaults]
     tried += [[parameter.bounds[side] for parameter in form.parameters] for side in (0, 1)]
     for i, parameter in enumerate(form.parameters):
-        tried += [[*defaults[:i], bound, *defaults[i + 1 :]] for bound in parameter.bounds]
+        lo, hi = parameter.bounds
+        tried += [[*defaults[:i], value, *defaults[i + 1 :]] for value in (lo, hi, *([0.0] if lo < 0 < hi else []))]
     return tried
 
 
 def check_declaration(form):
-    """Check what a form declares: names, kind, units, bounds, defaults, priors, and the signature of `evaluate`."""
+    """Check what a form declares: names, kind, units, bounds, defaults, priors, and its formula's signature."""
     if not (isinstance(form, type) and issubclass(form, Form)):
         raise FormError(f"{form!r} is no form", "a subclass of RotationCurve, SurfaceBrightness or Dispersion")
     label = f"{form.__module__}.{form.__qualname__}"
@@ -58,6 +63,7 @@ def check_declaration(form):
         names.append(parameter.name)
     if not names or len(set(names)) != len(names):
         raise FormError(f"{label} declares the parameters {names}", "at least one, each name once")
+    _check_formulas(label, form, names)
     if not isinstance(inspect.getattr_static(form, "evaluate"), staticmethod | classmethod):
         raise FormError(f"{label}.evaluate is an instance method", "no self", "@staticmethod above it")
     signature = list(inspect.signature(form.evaluate).parameters.values())
@@ -67,6 +73,18 @@ def check_declaration(form):
             f"{label}.evaluate takes {[argument.name for argument in signature]}",
             f"the radius and the declared parameters in order, {', '.join(names)}",
         )
+
+
+def _check_formulas(label, form, names):
+    """Check that what the base classes only describe is there."""
+    takes = ", ".join(names)
+    if form.evaluate is Form.evaluate:
+        raise FormError(f"{label} has no evaluate()", "its formula", f"def evaluate(radius, {takes})")
+    if issubclass(form, MassModel):
+        if form.gm is MassModel.gm:
+            raise FormError(f"{label} has no gm()", "its mass", f"def gm(hubble, {takes})")
+        if not hasattr(form, "mass_description"):
+            raise FormError(f"{label} has no mass_description", "what its mass is", 'mass_description = "Mass of ..."')
 
 
 def _check_parameter(label, parameter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import FormError
 from .base import RotationCurve
 
 __all__ = ["HUBBLE_CONSTANT", "MassModel", "find_masses"]
@@ -38,7 +39,7 @@ class MassModel(RotationCurve):
             [km2 arcsec/s2]; times the distance in parsec, over 206265 and over G = 0.00430091 pc km2/(s2 Msun), it is
             in solar masses.
         """
-        raise NotImplementedError  # each model has its own
+        raise FormError("a mass model without gm()", "its mass", "@staticmethod def gm(hubble, ...): ...")
 
 
 def find_masses(form, prefix="", start=0):

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from . import ops
-from .base import FormParameter, SurfaceBrightness, make_form
+from .base import FormParameter, SurfaceBrightness
 from .hookspecs import hookimpl
 from .interpolation import MonotoneCubic
+from .made import make_form
 from .moments import moment_disc
 from .priors import LogUniform
 

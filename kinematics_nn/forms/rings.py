@@ -18,10 +18,12 @@ import numpy as np
 
 from ..errors import FormError
 from . import ops
-from .base import FormParameter, RotationCurve, SurfaceBrightness, make_form
+from .base import FormParameter, RotationCurve, SurfaceBrightness
 from .hookspecs import hookimpl
+from .made import make_form
 from .moments import moment_disc
 from .priors import LogUniform
+from .smoothness import log_prior_norm, roughness
 from .tabulated import radii_and_unit
 
 __all__ = ["LIGHT_WALK", "MOST_RINGS", "SPEED_WALK", "Rings", "RingsLight", "ring_radii", "rings_form"]
@@ -115,40 +117,6 @@ class _OnRings:
         """How far each radius has come on its way from one edge to the next, from 0 to 1: a list over the ways."""
         return [ops.clip((radius - a) / (b - a), 0.0, 1.0) for a, b in pairwise(edges)]
 
-    @classmethod
-    def _roughness(cls, values, walk):
-        """Changes of the logarithmic slope from ring to ring, each over what the walk allows it."""
-        x = np.log(cls.radii)
-        y = [ops.log(ops.clip(value, 1e-6)) for value in values]
-        steps = np.diff(x).tolist()
-        slopes = [(b - a) / step for a, b, step in zip(y, y[1:], steps, strict=False)]
-        pairs = zip(slopes, slopes[1:], steps, steps[1:], strict=False)
-        return [(after - before) / (walk * math.sqrt(0.5 * (one + two))) for before, after, one, two in pairs]
-
-
-@cache
-def _log_prior_norm(radii, walk, length, together=None, draws=20_000):
-    """Log of the mean of exp(-1/2 residuals**2) over values log-uniform between limits `length` apart.
-
-    The residuals are linear in the logarithms, and without limits the integral over them is a Gaussian's. The share of
-    it within the limits is that of curves that are drawn from it: to 1 or 2 % by these many.
-    """
-    steps = np.diff(np.log(radii))
-    scale = walk * np.sqrt(0.5 * (steps[1:] + steps[:-1]))
-    generator = np.random.default_rng(0)
-    steepest = length / steps[0]
-    slope = generator.uniform(-steepest, steepest, (draws, 1))
-    bends = generator.standard_normal((draws, len(scale))) * scale
-    slopes = np.concatenate([slope, slope + np.cumsum(bends, 1)], 1)
-    y = np.concatenate([np.zeros((draws, 1)), np.cumsum(slopes * steps, 1)], 1)
-    if together is None:
-        inside = np.clip(length - np.ptp(y, axis=1), 0, None)  # where the first value may be
-    else:
-        y += together * generator.standard_normal((draws, 1)) - y.mean(1, keepdims=True)
-        inside = together * math.sqrt(2 * math.pi) * np.all(abs(y) < 0.5 * length, axis=1)
-    volume = np.log(steps).sum() + np.log(scale).sum() + 0.5 * len(scale) * math.log(2 * math.pi)
-    return float(volume + np.log(np.mean(inside) * 2 * steepest) - len(radii) * math.log(length))
-
 
 def _speed(k, where):
     prior = LogUniform(1.0, 800.0)
@@ -227,12 +195,12 @@ class Rings(_OnRings, RotationCurve):
 
     @classmethod
     def prior_residuals(cls, *velocities):
-        return cls._roughness(velocities, SPEED_WALK)
+        return roughness(velocities, cls.radii, SPEED_WALK)
 
     @classmethod
     def log_prior_norm(cls):
         prior = cls.parameters[0].prior
-        return _log_prior_norm(cls.radii, SPEED_WALK, math.log(prior.hi / prior.lo))
+        return log_prior_norm(cls.radii, SPEED_WALK, math.log(prior.hi / prior.lo))
 
 
 class RingsLight(_OnRings, SurfaceBrightness):
@@ -300,12 +268,12 @@ class RingsLight(_OnRings, SurfaceBrightness):
     @classmethod
     def prior_residuals(cls, *light):
         mean = sum(ops.log(ops.clip(value, 1e-6)) for value in light) / len(light)
-        return [mean / _TOGETHER, *cls._roughness(light, LIGHT_WALK)]
+        return [mean / _TOGETHER, *roughness(light, cls.radii, LIGHT_WALK)]
 
     @classmethod
     def log_prior_norm(cls):
         prior = cls.parameters[0].prior  # as far below 1 as above
-        return _log_prior_norm(cls.radii, LIGHT_WALK, math.log(prior.hi / prior.lo), _TOGETHER)
+        return log_prior_norm(cls.radii, LIGHT_WALK, math.log(prior.hi / prior.lo), _TOGETHER)
 
     @classmethod
     def _edges(cls):

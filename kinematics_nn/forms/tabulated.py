@@ -11,8 +11,9 @@ from astropy import units as u
 
 from ..errors import FormError, WrongUnit
 from . import ops
-from .base import FormParameter, RotationCurve, make_form
+from .base import FormParameter, RotationCurve
 from .interpolation import MonotoneCubic
+from .made import make_form
 from .priors import LogUniform
 
 __all__ = ["Tabulated", "radii_and_unit", "tabulated_form"]

@@ -9,8 +9,9 @@ from astropy.table import QTable
 
 from ..decoder import render
 from ..errors import KinematicsError
-from ..fitting import fresh_seed, posterior
+from ..methods import posterior
 from ..observation.source import check_line, choose, detect
+from ..options import fresh_seed
 from ..results.tables import parameter_columns
 from .coverage import LEVELS, rank_row, score
 

@@ -4,15 +4,15 @@ from functools import cached_property
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
 
 from kinematics_nn.errors import KinematicsError
 
 from . import tables
 from .files import write_table
 from .rings import ring_table
+from .samples import checked_samples, nearest_median, sample_table
 
-__all__ = ["KinematicFit", "nearest_median"]
+__all__ = ["KinematicFit"]
 
 
 class KinematicFit:
@@ -42,7 +42,7 @@ class KinematicFit:
     message, status : str, optional
         What to know, and "ok" or "failed".
     options : dict, optional
-        What `~kinematics_nn.fitting.posterior` was called with, for `verify` to do the same again.
+        What `~kinematics_nn.methods.posterior` was called with, for `verify` to do the same again.
     weighted : dict of str to (m,) array, optional
         The draws behind ``samples``, with columns ``light_scatter`` and ``weight`` on top.
 
@@ -63,17 +63,7 @@ class KinematicFit:
         self._weighted = weighted
         self._flux_unit = None if observation is None else observation.header["flux_unit"]
         if samples is not None:
-            wanted = list(tables.parameter_columns(forms, u.one, sky=False))
-            if set(samples) != set(wanted):
-                raise ValueError(
-                    f"samples lack {sorted(set(wanted) - set(samples))} and hold {sorted(set(samples) - set(wanted))} "
-                    f"too many: the forms need {wanted}"
-                )
-            self._samples = {name: np.asarray(samples[name], dtype=np.float64) for name in wanted}
-            shapes = {values.shape for values in self._samples.values()}
-            if len(shapes) != 1 or len(next(iter(shapes))) != 1 or shapes == {(0,)}:
-                raise ValueError(f"samples must be arrays of one length, one axis, not empty; found {sorted(shapes)}")
-            self._samples["pa"] = tables.unwrap(self._samples["pa"])
+            self._samples = checked_samples(forms, samples)
             self._best = nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
 
     @classmethod
@@ -292,18 +282,7 @@ class KinematicFit:
         return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
 
     def _table(self, samples):
-        """Samples, as name to (n,) array, with units and what derives from them."""
-        from .cubes import offset_to_sky
-
-        columns = self._columns()
-        sky, x, y = offset_to_sky(self.observation, samples["east"], samples["north"])
-        values = {"ra": tables.unwrap(sky.ra.deg), "dec": sky.dec.deg, "x": x, "y": y, **samples}
-        if self.distance is not None:
-            values |= tables.with_distance(self.forms, samples, self.distance)
-        table = QTable({name: u.Quantity(values[name], unit) for name, (unit, _) in columns.items()})
-        for name, (_, text) in columns.items():
-            table[name].info.description = text
-        return table
+        return sample_table(self.observation, self.forms, samples, self._columns(), self.distance)
 
     def _columns(self):
         return tables.parameter_columns(self.forms, self._flux_unit, kpc=self.distance is not None)
@@ -314,24 +293,3 @@ class KinematicFit:
     def _check(self):
         if self._samples is None:
             raise KinematicsError(f"this galaxy was not fitted: {self.message}", None, "fit.summary, for its row")
-
-
-def nearest_median(samples):
-    """
-    The sample nearest to the median, each parameter counted in standard deviations.
-
-    Parameters
-    ----------
-    samples : dict of str to (n,) array
-        As `KinematicFit` takes them.
-
-    Returns
-    -------
-    dict of str to float
-        One of the samples: unlike the medians themselves, it lies on the ridge of a curved posterior.
-    """
-    stack = np.stack([tables.unwrap(values) if name == "pa" else values for name, values in samples.items()], axis=1)
-    spread = stack.std(axis=0)
-    # A parameter held fixed has no spread, and is at its median anyway.
-    scaled = (stack - np.median(stack, axis=0)) / np.where(spread > 0, spread, 1)
-    return dict(zip(samples, stack[np.argmin((scaled**2).sum(axis=1))].tolist(), strict=True))

@@ -9,8 +9,18 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kinematics_nn.errors import FormError
-from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, SurfaceBrightness, get_form, list_forms, ops
-from kinematics_nn.forms.contract import check_torch
+from kinematics_nn.forms import (
+    FormParameter,
+    LogUniform,
+    RotationCurve,
+    SurfaceBrightness,
+    Uniform,
+    get_form,
+    list_forms,
+    ops,
+)
+from kinematics_nn.forms.contract import check_declaration, check_torch
+from kinematics_nn.forms.masses import MassModel
 from kinematics_nn.models import model_class
 from kinematics_nn.testing import check_form
 
@@ -22,6 +32,11 @@ R_SCALE = FormParameter("r_scale", "arcsec", 5.0, (1e-3, 1e5), LogUniform(0.1, 5
 def curve(evaluate, parameters=(VMAX, R_TURN), **members):
     members = {"name": "broken", "parameters": parameters, "evaluate": staticmethod(evaluate), **members}
     return type("Broken", (RotationCurve,), members)
+
+
+def mass_model(**members):
+    evaluate = staticmethod(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn))
+    return type("Heavy", (MassModel,), {"name": "h", "parameters": (VMAX, R_TURN), "evaluate": evaluate, **members})
 
 
 @pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
@@ -80,11 +95,23 @@ def test_importing_the_forms_and_models_imports_no_torch():
             "self",
         ),
         (int, "is no form"),
+        (type("Bare", (RotationCurve,), {"name": "bare", "parameters": (VMAX,)}), r"no evaluate\(\)"),
+        (mass_model(), r"no gm\(\)"),
+        (mass_model(gm=staticmethod(lambda hubble, vmax, r_turn: vmax)), "no mass_description"),
     ],
 )
 def test_a_broken_form_is_told_what_is_wrong(form, message):
     with pytest.raises(FormError, match=message):
         check_form(form)
+
+
+def test_what_a_base_class_only_describes_says_so():
+    with pytest.raises(FormError, match=r"evaluate\(radius"):
+        RotationCurve.evaluate(1.0)
+    with pytest.raises(FormError, match=r"gm\(hubble"):
+        MassModel.gm(70.0)
+    whole = mass_model(gm=staticmethod(lambda hubble, vmax, r_turn: vmax**2 * r_turn), mass_description="Mass")
+    check_declaration(type("Heir", (whole,), {"name": "heir"}))  # what a parent has is had
 
 
 def test_a_wrong_gradient_is_found():
@@ -99,6 +126,16 @@ def test_a_wrong_gradient_is_found():
 
     with pytest.raises(FormError, match="finite differences"):
         check_form(Detached)
+
+
+def test_what_divides_by_a_parameter_is_tried_where_that_is_0():
+    alpha = FormParameter("alpha", "", 0.1, (-0.5, 0.5), Uniform(-0.5, 0.5), "curvature")
+
+    def evaluate(radius, vmax, alpha):
+        return vmax * ops.expm1(alpha * ops.tanh(radius)) / alpha
+
+    with np.errstate(invalid="ignore"), pytest.raises(FormError, match=r"alpha=0.* not finite"):
+        check_form(curve(evaluate, (VMAX, alpha)))
 
 
 def test_negative_light_is_found():

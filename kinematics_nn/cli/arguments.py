@@ -4,9 +4,9 @@ import argparse
 
 import astropy.units as u
 
-from .errors import KinematicsError
-from .forms.base import KINDS
-from .quantities import parse_quantity
+from ..errors import KinematicsError
+from ..forms.base import KINDS
+from ..quantities import parse_quantity
 
 __all__ = [
     "add_calibrate_arguments",
@@ -120,8 +120,8 @@ def read_beam(texts):
 
 def read_model(kind, words):
     """An astropy model from a form's name and ``name=quantity`` words."""
-    from .forms import get_form
-    from .models import model_class
+    from ..forms import get_form
+    from ..models import model_class
 
     form = get_form(words[0], kind)
     values = {p.name: p.default * u.Unit(p.unit) for p in form.parameters}

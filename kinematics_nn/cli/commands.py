@@ -1,0 +1,112 @@
+"""The commands that work: fit, simulate, demo and calibrate."""
+
+import time
+from pathlib import Path
+
+import astropy.units as u
+
+from ..errors import KinematicsError
+from ..forms.base import KINDS
+from ..quantities import parse_quantity
+from .arguments import given, quantities, read_beam, read_model
+from .files import check_pictures, cut_slab, read_cube, write_cube, write_results
+from .messages import say
+
+__all__ = ["calibrate", "demo", "fit", "simulate"]
+
+_KM_S = u.km / u.s
+
+
+def fit(args):
+    """Fit a cube and write what is asked for."""
+    from ..fitting import fit as fit_cube
+    from ..results.files import check_writable, table_format
+
+    # Before the work, not after: whatever would stop the writing.
+    for path in (args.output, args.samples, args.plot, args.corner):
+        if path is not None:
+            check_writable(path, args.overwrite)
+    for path in (args.output, args.samples):
+        if path is not None:
+            table_format(path)
+    check_pictures(args.plot, args.corner)
+    options = given(args, *KINDS, "method", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
+    options |= quantities(args, distance=u.Mpc, rms=None, rest_value=None)
+    if args.beam:
+        options["beam"] = read_beam(args.beam)
+    cube = cut_slab(read_cube(args.cube), args)
+    result = _timed_fit(fit_cube, cube, args.cube, options)
+    # Files first: a reader of the text that goes away (head) must not cost them.
+    write_results(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
+    print(result)
+
+
+def simulate(args):
+    """Write the cube of a disc."""
+    from ..results.files import check_writable
+    from ..simulation import simulate as simulate_cube
+
+    check_writable(args.cube, args.overwrite)
+    options = given(args, "seed", "integrate_pixels")
+    options |= quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
+    options |= quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
+    if args.shape:
+        options["shape"] = tuple(args.shape)
+    if args.offset:
+        options["offset"] = u.Quantity([parse_quantity(text, u.arcsec, name="--offset") for text in args.offset])
+    if args.beam:
+        options["beam"] = read_beam(args.beam)
+    if args.like:
+        options["like"] = read_cube(args.like)
+    for kind in ("rotation_curve", "surface_brightness"):
+        if getattr(args, kind):
+            options[kind] = read_model(kind, getattr(args, kind))
+    write_cube(simulate_cube(**options), args.cube, args.overwrite)
+
+
+def demo(args):
+    """Simulate a galaxy with noise, fit it, show the truth beside the posterior."""
+    from ..demo import comparison, simulate_galaxy
+    from ..fitting import fit as fit_cube
+
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    say("simulating a galaxy")
+    cube, truth = simulate_galaxy(args.seed)
+    write_cube(cube, folder / "demo.fits", overwrite=True)
+    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **given(args, "device")})
+    names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
+    write_results(result, *(folder / name for name in names), overwrite=True)
+    print(comparison(result, truth))
+
+
+def calibrate(args):
+    """Fit mock galaxies drawn from the fit's own prior, and report whether the posteriors are right."""
+    from ..inference.calibration import calibrate, read_rows, write_report
+
+    index, slash, count = args.shard.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise KinematicsError(f"--shard {args.shard}", "i/N with i from 1 to N", "--shard 1/4")
+    calibrate(
+        args.out,
+        galaxies=args.galaxies,
+        method=args.method,
+        n=args.n,
+        seed=args.seed,
+        shard=(int(index) - 1, int(count)),
+        forms=given(args, *KINDS),
+        options=given(args, "min_ess"),
+        progress=say,
+    )
+    rows = read_rows(args.out, args.n)
+    say(f"{len(rows)} of {args.n} galaxies done")
+    for path in write_report(rows, args.out, args.least):
+        say(f"wrote {path}")
+
+
+def _timed_fit(fit_cube, cube, name, options):
+    say(f"fitting {name}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    start = time.perf_counter()
+    result = fit_cube(cube, **options)
+    say(f"fitted in {time.perf_counter() - start:.1f} s")
+    return result

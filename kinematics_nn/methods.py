@@ -1,0 +1,119 @@
+"""`posterior`: the methods of a fit, behind one call."""
+
+import numpy as np
+
+from .options import held_values, own_priors
+
+__all__ = ["posterior"]
+
+_DRAWS = 1000  # of the network, that a refinement starts from
+
+
+def posterior(
+    observation,
+    forms,
+    *,
+    method,
+    n_samples,
+    seed,
+    device,
+    weights,
+    priors,
+    fixed,
+    min_ess,
+    lsf,
+    fallback=None,
+    progress=None,
+):
+    """The posterior of an observation, with the options of `fit`.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+    forms : `~kinematics_nn.decoder.Forms`
+    method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback
+        As `fit` takes them.
+    lsf : float or "hanning"
+        [km/s]
+    progress : callable, optional
+
+    Returns
+    -------
+    samples : dict of str to (n_samples,) array
+    best : dict of str to float
+        The one that stands for all.
+    report : dict
+        How well it was sampled: ``n_effective``, ``sample_efficiency`` and, refined, more.
+    weighted : dict of str to (n,) array, or None
+        The draws behind the samples, with their ``weight`` of sum one.
+    """
+    road, flux_unit = (_refined if method == "refined" else _network), observation.header["flux_unit"]
+    return road(
+        observation,
+        forms,
+        n_samples=n_samples,
+        seed=seed,
+        device=device,
+        weights=weights,
+        priors=own_priors(priors, forms, flux_unit),
+        fixed=held_values(fixed, forms, flux_unit),
+        min_ess=min_ess,
+        lsf=lsf,
+        fallback=fallback,
+        progress=progress,
+    )
+
+
+def _network(observation, forms, *, n_samples, seed, device, weights, priors, **_):
+    """The network alone: samples, the one that stands for all, and what to report."""
+    from .inference.realisations import network_samples
+    from .results.samples import nearest_median
+
+    samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
+    samples, effective = _with_priors(samples, priors, forms, observation, seed)
+    report = {"n_effective": effective, "sample_efficiency": effective / n_samples}
+    return samples, nearest_median(samples), report, None
+
+
+def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, fallback, progress):
+    """The network's answer, refined: samples, the highest of them, what to report, and the draws with their weights."""
+    import torch
+
+    from .inference.derived import derived
+    from .inference.realisations import network_samples
+    from .inference.refined import refined_posterior
+
+    draws = network_samples(observation, forms, _DRAWS, seed=seed, device=device, weights=weights)
+    samples, weighted, report, best = refined_posterior(
+        observation,
+        forms,
+        draws,
+        n_samples=n_samples,
+        min_ess=min_ess,
+        seed=seed,
+        fixed=fixed,
+        priors=priors,
+        lsf=lsf,
+        fallback=fallback,
+        progress=progress,
+    )
+
+    def whole(values):
+        tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
+        return {name: value.numpy() for name, value in (tensors | derived(forms, tensors)).items()}
+
+    best = {name: float(value[0]) for name, value in whole(best).items()}
+    return whole(samples), best, report, whole(weighted)
+
+
+def _with_priors(samples, priors, forms, observation, seed):
+    """Samples resampled to the user's priors, and their effective number."""
+    from .inference.diagnosis import form_priors
+    from .inference.priors import prior_weights
+
+    n = len(samples["vsys"])
+    if not priors:
+        return samples, float(n)
+    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
+    index = np.random.default_rng(seed).choice(n, n, p=weight)
+    return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))
