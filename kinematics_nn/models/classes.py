@@ -1,18 +1,4 @@
-"""
-The forms as `astropy.modeling` models.
-
-Each form of `kinematics_nn.forms` has a model of the same parameters, which may carry units: radii in any unit of
-angle or length (arcsec, kpc), speeds in any unit of velocity. Without units, everything is in arcsec and km/s.
-
->>> import astropy.units as u
->>> from kinematics_nn.models import ArctanRotationCurve
->>> curve = ArctanRotationCurve(vmax=200 * u.km / u.s, r_turn=3 * u.arcsec)
->>> curve(3 * u.arcsec)
-<Quantity 100. km / s>
-
-A surface brightness is a face-on shape with an `amplitude`, so that it can be fitted to a profile. Where a disc is
-simulated or fitted, its flux is a parameter of its own and the amplitude plays no part.
-"""
+"""The class of a form's model: parameters that may carry units, derivatives, and how it pickles."""
 
 import re
 from functools import cache
@@ -21,43 +7,9 @@ import numpy as np
 from astropy import units as u
 from astropy.modeling import Fittable1DModel, Parameter
 
-from .errors import FormError, WrongUnit
-from .forms import dispersion, haloes, mass_models, moment0, rings, rotation_curves, surface_brightness
+from ..errors import WrongUnit
 
-__all__ = [
-    "model_class",
-    "model_with_units",
-    "inside_values",
-    "ArctanRotationCurve",
-    "BrandtRotationCurve",
-    "BurkertRotationCurve",
-    "CourteauRotationCurve",
-    "EinastoRotationCurve",
-    "FlatRotationCurve",
-    "FreemanRotationCurve",
-    "HernquistBulgeRotationCurve",
-    "KeplerRotationCurve",
-    "LinearRotationCurve",
-    "NFWRotationCurve",
-    "PlummerRotationCurve",
-    "PolyexRotationCurve",
-    "PseudoIsothermalRotationCurve",
-    "RingsRotationCurve",
-    "SersicBulgeRotationCurve",
-    "TanhRotationCurve",
-    "DoubleExponentialDisc",
-    "ExponentialDisc",
-    "ExponentialHoleDisc",
-    "GaussianDisc",
-    "Moment0Disc",
-    "RingDisc",
-    "RingsLightDisc",
-    "SersicDisc",
-    "TruncatedExponentialDisc",
-    "ConstantDispersion",
-    "ExponentialDispersion",
-    "LinearDispersion",
-]
+__all__ = ["model_class"]
 
 _KM_S = u.km / u.s
 _SUFFIX = {"rotation_curve": "RotationCurve", "surface_brightness": "Disc", "velocity_dispersion": "Dispersion"}
@@ -192,7 +144,7 @@ def model_class(form):
     if form.reference:
         lines += ["", "Notes", "-----", f"{form.reference}."]
     members |= {
-        "__module__": __name__,
+        "__module__": __package__,
         "__qualname__": name,
         "__doc__": "\n".join(lines),
         "_is_dynamic": False,
@@ -229,107 +181,3 @@ def _derivatives(form):
         return [np.broadcast_to(column, np.shape(radius)) for column in columns]
 
     return fit_deriv
-
-
-def model_with_units(form, **values):
-    """
-    A form's model with units, from values in arcsec and km/s.
-
-    Parameters
-    ----------
-    form : type
-        A subclass of `~kinematics_nn.forms.Form`.
-    **values : float
-        Its parameters.
-
-    Returns
-    -------
-    `~astropy.modeling.Fittable1DModel`
-        With every parameter that has a unit a Quantity.
-    """
-    length = u.Unit(form.radius_unit or "arcsec")
-    units = {known.name: _KM_S ** known.powers[0] * length ** known.powers[1] for known in form.parameters}
-    values = dict(zip(form.names(), form.bind(**values), strict=True))
-    return model_class(form)(
-        **{name: value * units[name] if units[name] != u.one else value for name, value in values.items()}
-    )
-
-
-def inside_values(model, distance=None):
-    """
-    A model's parameters as bare numbers in arcsec and km/s.
-
-    Parameters
-    ----------
-    model : `~astropy.modeling.Model`
-        A model of this module. Parameters without a unit are in arcsec and km/s already.
-    distance : `~astropy.units.Quantity`, optional
-        Of the galaxy; needed where radii are lengths.
-
-    Returns
-    -------
-    dict of str to float
-        The form's parameters in declared order (not the amplitude of a surface brightness).
-
-    Raises
-    ------
-    FormError
-        The model is no single model of a form.
-    WrongUnit
-        A unit does not fit its parameter, or is a length and no distance is given.
-    """
-    form = getattr(model, "form", None)
-    if form is None or len(model) > 1:
-        raise FormError(f"{model!r}", "one model of kinematics_nn.models")
-    if form.radius_unit not in (None, "arcsec"):
-        raise WrongUnit(
-            f"{form.name} holds radii in {form.radius_unit}", "angles", "distance=10*u.Mpc where it is made"
-        )
-    values = {}
-    for known in form.parameters:
-        parameter = getattr(model, known.name)
-        if parameter.unit is None:
-            values[known.name] = float(parameter.value)
-            continue
-        wanted, quantity = u.Unit(known.unit), parameter.quantity
-        power = known.powers[1]
-        try:
-            if distance is not None and power and not quantity.unit.is_equivalent(wanted):
-                quantity = quantity * (u.rad / distance) ** float(power)
-            values[known.name] = float(quantity.to_value(wanted))
-        except u.UnitConversionError as error:
-            remedy = "distance=10*u.Mpc" if power and distance is None else None
-            needed = f"a unit like {wanted}"
-            raise WrongUnit(f"{known.name} is {parameter.quantity}", needed, remedy) from error
-    return values
-
-
-ArctanRotationCurve = model_class(rotation_curves.Arctan)
-BrandtRotationCurve = model_class(rotation_curves.Brandt)
-BurkertRotationCurve = model_class(haloes.Burkert)
-CourteauRotationCurve = model_class(rotation_curves.Courteau)
-EinastoRotationCurve = model_class(haloes.Einasto)
-FlatRotationCurve = model_class(rotation_curves.Flat)
-FreemanRotationCurve = model_class(mass_models.FreemanDisc)
-HernquistBulgeRotationCurve = model_class(mass_models.HernquistBulge)
-KeplerRotationCurve = model_class(mass_models.Kepler)
-LinearRotationCurve = model_class(rotation_curves.Linear)
-NFWRotationCurve = model_class(haloes.NFW)
-PlummerRotationCurve = model_class(mass_models.Plummer)
-PolyexRotationCurve = model_class(rotation_curves.Polyex)
-PseudoIsothermalRotationCurve = model_class(haloes.PseudoIsothermal)
-RingsRotationCurve = model_class(rings.Rings)
-SersicBulgeRotationCurve = model_class(mass_models.SersicBulge)
-TanhRotationCurve = model_class(rotation_curves.Tanh)
-DoubleExponentialDisc = model_class(surface_brightness.DoubleExponential)
-ExponentialDisc = model_class(surface_brightness.Exponential)
-ExponentialHoleDisc = model_class(surface_brightness.ExponentialHole)
-GaussianDisc = model_class(surface_brightness.Gaussian)
-Moment0Disc = model_class(moment0.Moment0)
-RingDisc = model_class(surface_brightness.Ring)
-RingsLightDisc = model_class(rings.RingsLight)
-SersicDisc = model_class(surface_brightness.Sersic)
-TruncatedExponentialDisc = model_class(surface_brightness.TruncatedExponential)
-ConstantDispersion = model_class(dispersion.Constant)
-ExponentialDispersion = model_class(dispersion.ExponentialDispersion)
-LinearDispersion = model_class(dispersion.LinearDispersion)
