@@ -138,7 +138,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     x = space.variates(vectors)
     say("starting from the network")
     smooth = Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
-    tried = torch.cat([x.median(0).values[None], x[: _STARTS - 1]])
+    tried = space.inside(torch.cat([x.median(0).values[None], x[: _STARTS - 1]]))
     values = smooth(tried)
     first = tried[values.argmax()]
     modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
