@@ -234,6 +234,12 @@ def test_a_prior_on_the_flux_is_normal(observation):
         run(observation, priors={"flux": {"low": 5.0, "high": 15.0}})
 
 
+@pytest.mark.parametrize("flux", [0.0, -3.0])
+def test_a_disc_has_a_flux(observation, flux):
+    with pytest.raises(KinematicsError, match="a flux held at"):
+        run(observation, fixed={"flux": flux})
+
+
 def test_faint_galaxies_do_not_wander():
     """Patches that could be the disc themselves left its parameters to their priors, at a peak of 4 times the noise."""
     samples, _, report, _ = run(make_observation((16, 32, 32), r_scale=4.0, snr=4.0, seed=3), network_like(r_scale=4.0))
