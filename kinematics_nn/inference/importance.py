@@ -251,7 +251,8 @@ def pareto_k(log_weight):
     """
     w = np.sort(np.exp(np.asarray(log_weight) - np.max(log_weight)))
     tail = int(min(0.2 * len(w), 3 * np.sqrt(len(w))))
-    if tail < 5:
+    # Of a few weights that are not 0 the tail is unknown.
+    if tail < 5 or np.count_nonzero(w) < 5:
         return float("nan")
     y = w[-tail:] - w[-tail - 1]
     y = y[y > 0]

@@ -14,12 +14,15 @@ __all__ = ["UserPrior", "prior_weights", "user_priors"]
 class UserPrior:
     """The log density of one parameter, in inside units, that the user put in the place of the default.
 
-    ``normal`` is its (mean, standard deviation) where it is a normal one.
+    ``normal`` is its (mean, standard deviation) where it is a normal one, ``moments`` the same of any that has them.
+    Outside ``support`` it is zero.
     """
 
     name: str
     log_density: object
     normal: tuple | None = None
+    moments: tuple | None = None
+    support: tuple = (-np.inf, np.inf)
 
     @classmethod
     def of(cls, name, given, unit):
@@ -36,11 +39,15 @@ class UserPrior:
                 ) from error
 
         if hasattr(given, "logpdf"):
-            return cls(name, given.logpdf)
+            moments = float(given.mean()), float(given.std())
+            known = np.isfinite(moments).all() and moments[1] > 0
+            return cls(name, given.logpdf, None, moments if known else None, tuple(map(float, given.support())))
         if isinstance(given, dict) and set(given) <= {"low", "high"}:
             low, high = number(given.get("low", -np.inf)), number(given.get("high", np.inf))
-            level = -np.log(high - low) if np.isfinite([low, high]).all() else 0.0
-            return cls(name, lambda x: np.where((x >= low) & (x <= high), level, -np.inf))
+            closed = np.isfinite([low, high]).all()
+            level = -np.log(high - low) if closed else 0.0
+            moments = ((low + high) / 2, (high - low) / np.sqrt(12)) if closed else None
+            return cls(name, lambda x: np.where((x >= low) & (x <= high), level, -np.inf), None, moments, (low, high))
         kinds = "(mean, positive standard deviation), dict(low=, high=) or a frozen scipy.stats distribution"
         wrong = KinematicsError(f"priors[{name!r}] = {given!r}", kinds, f"priors={{{name!r}: (mean, std)}}")
         try:
@@ -50,7 +57,8 @@ class UserPrior:
         mean, std = number(mean), number(std)
         if not (np.isfinite(mean) and std > 0):
             raise wrong
-        return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi)), (mean, std))
+        normal = mean, std
+        return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi)), normal, normal)
 
 
 def user_priors(priors, units):

@@ -138,7 +138,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     x = space.variates(vectors)
     say("starting from the network")
     smooth = Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
-    tried = torch.cat([x.median(0).values[None], x[: _STARTS - 1]])
+    tried = space.inside(torch.cat([x.median(0).values[None], x[: _STARTS - 1]]))
     values = smooth(tried)
     first = tried[values.argmax()]
     modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
@@ -308,6 +308,8 @@ def _detected_flux(observation):
 def _flux_prior(typical, fixed, priors):
     """Mean and standard deviation of the flux's normal prior: by default about 0, ten times what was detected."""
     if "flux" in fixed:
+        if not fixed["flux"] > 0:
+            raise KinematicsError(f"a flux held at {fixed['flux']}", "a positive one", 'fit(fixed={"flux": 10})')
         return fixed["flux"], 1e-6 * abs(fixed["flux"])
     given = [prior for prior in priors if prior.name == "flux"]
     if given and given[0].normal is None:

@@ -60,16 +60,11 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     found = [system.at(one[None]) for one in x]
     damping = [1e-2] * len(x)
     active = set(range(len(x)))
-    # No variate is farther out than that, but for the angle, which counts in parts of a turn.
-    reach = torch.tensor([180 / PA_UNIT if name == "pa" else 6.0 for name in space.free], dtype=torch.float64)
     for _ in range(_ROUNDS):
         for k in sorted(active):
             value, gradient, normal, _ = found[k]
             diagonal = torch.diag(torch.diagonal(normal))
-            move = torch.linalg.solve(normal + damping[k] * diagonal, -gradient)
-            # No step beyond where a variate means anything.
-            move = move * (1.5 / move.abs().max()).clamp(max=1)
-            moved = (x[k] + move).clamp(-reach, reach)
+            moved, _ = _step(space, x[k], gradient, normal + damping[k] * diagonal, 1.5)
             trial = system.at(moved[None])
             if trial[0] < value:
                 x[k] = moved
@@ -107,12 +102,34 @@ def laplace(likelihood, space, patches, scatters, x, flux_prior):
     modes = []
     for scatter in scatters:
         value, gradient, normal, flux = system.assemble(x[None], *linear, float(scatter))
-        covariance = torch.linalg.inv(normal)
-        step = -covariance @ gradient
         # Where a step is long, the quadratic says little of where it ends.
-        step = step * (1.0 / step.abs().max()).clamp(max=1)
-        modes.append(Mode(x + step, flux, 0.5 * (covariance + covariance.T), -value - 0.5 * float(gradient @ step)))
+        end, held = _step(space, x, gradient, normal, 1.0)
+        step = end - x
+        height = -value - float(gradient @ step + 0.5 * step @ normal @ step)
+        # Behind an edge a posterior falls as an exponential, whose width is the inverse of its slope.
+        covariance = torch.linalg.inv(normal + torch.diag(torch.where(held, gradient + normal @ step, 0.0) ** 2))
+        modes.append(Mode(end, flux, 0.5 * (covariance + covariance.T), height))
     return modes
+
+
+def _step(space, x, gradient, normal, longest):
+    """Where a step from variates (free,) ends, within where they mean anything, and which of them an edge held."""
+
+    def ahead(move):
+        move = move * (longest / move.abs().max()).clamp(max=1)
+        return x + move, space.inside((x + move).clamp(-reach, reach)[None])[0]
+
+    # No variate is farther out than that, but for the angle, which counts in parts of a turn.
+    reach = torch.tensor([180 / PA_UNIT if name == "pa" else 6.0 for name in space.free], dtype=torch.float64)
+    wanted, end = ahead(torch.linalg.solve(normal, -gradient))
+    held = wanted != end
+    if held.any() and not held.all():
+        # The others go where they belong with those at the edge.
+        move, free = end - x, ~held
+        right = gradient[free] + normal[free][:, held] @ move[held]
+        move[free] = torch.linalg.solve(normal[free][:, free], -right)
+        _, end = ahead(move)
+    return end, held
 
 
 class _System:
@@ -126,7 +143,8 @@ class _System:
         # What has no normal prior is pulled all the same, by one about as wide: without data it has a width, too.
         pulls = [0.0 if own.get(name) else _TURN if name == "pa" else 1.0 for name in space.free]
         self.pull = torch.tensor(pulls, dtype=torch.float64)
-        self.normal = [(space.names.index(name), *normal) for name, normal in own.items() if normal is not None]
+        # Others count as normal ones, so that narrow ones are known.
+        self.normal = [(space.names.index(prior.name), *prior.moments) for prior in space.priors if prior.moments]
 
     def at(self, x):
         """Value, gradient (free,), normal matrix (free, free) with the flux integrated out, and the flux."""
@@ -168,7 +186,7 @@ class _System:
         return torch.remainder(away + 180, 360) - 180 if self.space.names[k] == "pa" else away
 
     def _prior_rows(self, x, step=1e-4):
-        """Residuals (n,) of users' normal priors and the forms' joint ones, and their derivatives (n, free)."""
+        """Residuals (n,) of users' priors, as normal ones, and the forms' joint ones, and derivatives (n, free)."""
         slots = [slot for slot in self.space.slots if getattr(self.space.forms, slot).prior_residuals is not None]
         if not slots and not self.normal:
             return x.new_zeros(0), x.new_zeros(0, x.shape[1])

@@ -139,6 +139,28 @@ class ParameterSpace:
         x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
 
+    def inside(self, x):
+        """Variates (n, free), moved to the nearest edge, each by itself, where a user's prior is zero at them."""
+        light = self.slots["surface_brightness"]
+        # Radii follow the light's.
+        for prior in sorted(self.priors, key=lambda prior: prior.name not in light):
+            low, high = prior.support
+            if np.isinf([low, high]).all() or (prior.name == "pa" and not 0 < high - low < 360):
+                continue
+            k, column = self.free.index(prior.name), self.names.index(prior.name)
+            parameters = self.parameters(x)
+            value = parameters[:, column].clone()
+            if prior.name == "pa":
+                middle = 0.5 * (low + high)
+                value = middle + torch.remainder(value - middle + 180, 360) - 180
+            # Within by what a variate's way there and back may lose.
+            margin = 1e-6 * (high - low if np.isfinite(high - low) else abs(low if np.isfinite(low) else high))
+            outside = (value < low) | (value > high)
+            parameters[:, column] = value.clamp(low + margin, high - margin)
+            x = x.clone()
+            x[outside, k] = self.variates(parameters)[outside, k]
+        return x
+
     def smooth(self, x):
         """Variates (n, free), but the scale height itself over the disc's for its own, which is 0 below some variate.
 

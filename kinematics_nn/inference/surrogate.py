@@ -44,7 +44,8 @@ class Surrogate:
         features = self._features(x)
         weighed = features * weight[:, None]
         normal = weighed.T @ features
-        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal))
+        # A feature may be nought in all draws, as the thickness of thin discs is.
+        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal).clamp(min=_RIDGE))
         solution = torch.linalg.solve(normal, weighed.T)  # (feature, n)
         # Some models at a time: all of them in one would be as much memory again.
         parts = solution.to(models[0].dtype).split([len(some) for some in models], 1)

@@ -37,7 +37,7 @@ class Whitener:
     Raises
     ------
     KinematicsError
-        Most of the emission is on pixels that are blank in some channel.
+        Most of the emission is on pixels that are blank in some channel, or all is blank.
 
     Attributes
     ----------
@@ -67,6 +67,8 @@ class Whitener:
         rows, columns = (np.arange((n % step) // 2, n, step) for n, step in zip(shape[1:], spacing, strict=True))
         valid = observation.valid[:, rows[:, None], columns]
         filled = valid.sum((1, 2))
+        if not filled.any():
+            raise KinematicsError("a crop that is blank throughout", "valid voxels", "fit() of a cube that has some")
         self.channels = filled > 0.5 * filled.max()
         used = valid[self.channels].all(0)
         emission = observation.emission[:, rows[:, None], columns] & valid

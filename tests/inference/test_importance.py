@@ -213,3 +213,11 @@ def test_a_component_of_a_small_share_is_drawn_as_often_as_its_density_says():
     for k, share in enumerate(shares):
         # Systematic: each time one of the two whole numbers about 15 times its share, 400 times.
         assert float((rounds == k).double().sum()) == pytest.approx(400 * 15 * share, abs=4 * math.sqrt(400 * 0.25))
+
+
+def test_a_few_weights_have_no_tail_that_is_known():
+    """A round all but four of whose draws were outside of the prior is not the best that there is."""
+    log = np.full(400, -np.inf)
+    log[:4] = [0.0, 1.0, 2.0, 8.0]
+    assert np.isnan(pareto_k(log))
+    assert pareto_k(np.zeros(400)) == -np.inf  # all the same: no tail

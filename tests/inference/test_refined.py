@@ -146,6 +146,33 @@ def test_bounds_hold(observation, posterior):
     assert np.mean(samples["inclination"]) == pytest.approx(np.mean(inside), abs=0.3 * np.std(inside))
 
 
+@pytest.mark.parametrize(("name", "errors"), [("inclination", 6), ("r_scale", -4)])
+def test_bounds_far_from_the_data_are_where_the_posterior_is(observation, posterior, name, errors):
+    """All draws are behind an edge, many errors from what the data say, where no draw of the network is."""
+    edge = np.mean(posterior[0][name]) + errors * np.std(posterior[0][name])
+    side, other = ("low", "high") if errors > 0 else ("high", "low")
+    fixed = {held: DISC[held] for held in ("thickness", "velocity_dispersion", "r_turn", "north", "vsys", "east")}
+    samples, _, report, _ = run(observation, fixed=fixed, priors={name: {side: edge}})
+    away = np.sign(errors) * (samples[name] - edge)
+    assert away.min() >= 0
+    # Behind an edge four errors out, a normal one falls by e in a quarter of an error.
+    assert np.mean(away) < np.std(posterior[0][name]) / 2
+    assert not is_short(report, 150)
+    # Closed far behind the edge it is the same posterior, and the evidence counts the width.
+    width = 4 * np.std(posterior[0][name])
+    bounds = {side: edge, other: edge + np.sign(errors) * width}
+    closed, _, again, _ = run(observation, fixed=fixed, priors={name: bounds}, seed=3)
+    assert np.mean(closed[name]) == pytest.approx(np.mean(samples[name]), abs=0.4 * np.std(away))
+    assert again["log_evidence"] + np.log(width) == pytest.approx(report["log_evidence"], abs=0.4)
+
+
+def test_narrow_bounds_are_found(observation):
+    samples, _, report, _ = run(observation, priors={"inclination": {"low": 50.0, "high": 50.01}})
+    assert not is_short(report, 150)
+    assert np.mean(samples["inclination"]) == pytest.approx(50.005, abs=0.001)
+    assert np.std(samples["inclination"]) == pytest.approx(0.01 / np.sqrt(12), rel=0.1)
+
+
 def test_a_prior_on_an_angle_holds_a_turn_on(observation, posterior):
     here, there = (run(observation, priors={"pa": (41.0 + turn, 0.5)})[0]["pa"] for turn in (0.0, 360.0))
     assert np.mean(here) == pytest.approx(np.mean(there), abs=0.2)
@@ -205,6 +232,12 @@ def test_a_prior_on_the_flux_is_normal(observation):
     assert (np.mean(samples["flux"]), np.std(samples["flux"])) == pytest.approx((10, 0.1), abs=0.03)
     with pytest.raises(KinematicsError, match="flux that is not normal"):
         run(observation, priors={"flux": {"low": 5.0, "high": 15.0}})
+
+
+@pytest.mark.parametrize("flux", [0.0, -3.0])
+def test_a_disc_has_a_flux(observation, flux):
+    with pytest.raises(KinematicsError, match="a flux held at"):
+        run(observation, fixed={"flux": flux})
 
 
 def test_faint_galaxies_do_not_wander():

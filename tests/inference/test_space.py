@@ -224,3 +224,34 @@ def test_values_outside_a_prior_come_to_its_edge():
     found = space.variates(beyond)
     assert torch.isfinite(found).all()
     assert found[:, space.free.index("vmax")].tolist() == [5.0, -5.0]
+
+
+def test_variates_are_moved_inside_users_bounds_one_by_one():
+    bounds = {
+        "r_scale": {"high": 3.0}, "r_turn": stats.uniform(1.0, 1.5), "inclination": {"low": 50.0, "high": 50.01},
+        "vsys": {"low": 0.0}, "pa": {"low": 350.0, "high": 380.0},
+    }  # fmt: skip
+    space = make_space(priors=bounds)
+    x = variates(space, 500)
+    before, after = parameters_of(space, x), parameters_of(space, space.inside(x))
+    limits = {"r_scale": (0, 3), "r_turn": (1, 2.5), "inclination": (50, 50.01), "vsys": (0, np.inf)}
+    for name, (low, high) in limits.items():
+        assert ((after[name] >= low) & (after[name] <= high)).all(), name
+        was_inside = (before[name] >= low) & (before[name] <= high)
+        if name != "r_turn":  # it follows r_scale
+            np.testing.assert_array_equal(after[name][was_inside], before[name][was_inside])
+            # To the edge that was nearest, within a part in a million.
+            wanted = np.clip(before[name], low, high)
+            np.testing.assert_allclose(after[name], wanted, rtol=1e-5, atol=1e-6)
+    turned = np.remainder(after["pa"] - 350, 360)
+    assert (turned <= 30).all()
+    # Those counted from 200 degrees are next to the lower edge, all but some beyond 5 degrees and half a turn.
+    assert np.median(turned) < 0.1
+    assert torch.isfinite(space.log_prior(space.inside(x))).all()
+    np.testing.assert_array_equal(after["vmax"], before["vmax"])
+
+
+def test_without_bounds_no_variate_is_moved():
+    space = make_space(priors={"inclination": (50, 3), "pa": {"low": 20.0}})
+    x = variates(space, 50)
+    torch.testing.assert_close(space.inside(x), x, rtol=0, atol=0)

@@ -122,6 +122,21 @@ def test_a_surrogate_is_exact_of_a_model_that_is_a_polynomial(found):
     assert float(away.abs().max()) < 1e-3
 
 
+def test_a_surrogate_learns_where_all_discs_are_thin(found):
+    """Below some variate the scale height is 0: nothing is learnt of it, and all of the others."""
+    target, x, _ = found
+    thin = x.clone()
+    thin[:, target.space.free.index("thickness")] -= 10
+    log = target(thin)
+    surrogate = learn(
+        target,
+        thin,
+        torch.ones(len(x)).double() / len(x),
+        [target.likelihood.white(target.space.parameters(thin)).detach()],
+    )
+    assert float((surrogate(thin) - log).std()) < 0.25 * float(log.std())
+
+
 def test_too_few_models_teach_nothing(found):
     target, x, _ = found
     assert learn(target, x[:50], torch.ones(50).double(), target.kept_models) is None

@@ -99,6 +99,12 @@ def test_cubes_that_are_masked_to_their_emission_are_refused():
     assert len(Whitener(changed(observation, valid=valid)).data) == (20 * 20 - 8) * 12
 
 
+def test_a_crop_without_a_valid_voxel_is_refused():
+    observation = make_observation((5, 12, 12))
+    with pytest.raises(KinematicsError, match="blank throughout"):
+        Whitener(changed(observation, valid=observation.valid & False))
+
+
 def test_noise_that_was_drawn_becomes_white():
     # `NoiseCorrelation.draw` makes noise by Fourier transform, and knows nothing of what whitens it.
     observation = make_observation((12, 40, 40), spectral="hanning", snr=1e-6)
