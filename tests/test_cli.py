@@ -94,6 +94,23 @@ def test_fit_hands_on_quantities_and_nothing_that_was_not_given(calls, cube_path
     }
 
 
+def test_fit_hands_on_what_refined_takes(calls, cube_path):
+    words = "--method refined --min-ess 200 --fallback dynesty --progress".split()
+    held = ["--fixed", "thickness=0", "vmax=0.2 Mm/s"]
+    assert cli.main(["fit", str(cube_path), *words, "--lsf", "1500 m/s", *held]) == 0
+    assert cli.main(["fit", str(cube_path), "--lsf", "hanning"]) == 0
+    (_, options), (_, others) = calls
+    assert callable(options.pop("progress"))
+    assert options.pop("lsf").to_value(u.km / u.s) == 1.5
+    assert options == {
+        "method": "refined",
+        "min_ess": 200,
+        "fallback": "dynesty",
+        "fixed": {"thickness": 0.0, "vmax": 0.2 * u.Mm / u.s},
+    }
+    assert others == {"lsf": "hanning"}
+
+
 def test_slab_cuts_the_cube(calls, cube_path):
     assert cli.main(["fit", str(cube_path), "--slab", "1040:1080 km/s"]) == 0
     ((cube,), _) = calls[0]
@@ -164,6 +181,8 @@ def test_refuses_to_overwrite_before_the_fit(calls, cube_path, tmp_path, capsys,
         (["--beam", "90"], "--beam"),
         (["--beam", "90 arcsec", "60 arcsec"], "position angle"),
         (["--rms", "loud"], "--rms"),
+        (["--lsf", "wide"], "--lsf"),
+        (["--fixed", "thickness"], "NAME=QUANTITY"),
         (["--slab", "10:20 arcsec"], "--slab"),
         (["--slab", "1195:1200 km/s"], "995.0 to 1195.0 km / s"),
         (["--slab", "10:20 km/s"], "995.0 to 1195.0 km / s"),
@@ -220,7 +239,7 @@ def test_simulate_takes_every_parameter_as_text(calls, tmp_path):
     text = {
         "pixel-scale": "0.5 arcsec", "channel-width": "5000 m/s", "inclination": "1 rad", "pa": "30 deg",
         "vsys": "-5 km/s", "flux": "10 Jy km/s", "velocity-dispersion": "8 km/s", "thickness": "1 arcsec",
-        "rms": "1 mJy/beam",
+        "rms": "1 mJy/beam", "noise": "wide", "spectral": "hanning",
     }  # fmt: skip
     words = [word for name, value in text.items() for word in (f"--{name}", value)]
     words += ["--shape", "10", "20", "30", "--beam", "4 arcsec", "--offset", "1 arcsec", "-2 arcsec", "--seed", "1"]
@@ -236,6 +255,7 @@ def test_simulate_takes_every_parameter_as_text(calls, tmp_path):
     assert options["rotation_curve"].vmax.quantity.to_value(u.km / u.s) == pytest.approx(150)
     assert options["surface_brightness"].r_scale.quantity == 6 * u.arcsec
     assert options["flux"] == 10 * u.Jy * u.km / u.s
+    assert (options["noise"], options["spectral"]) == ("wide", "hanning")
     assert SpectralCube.read(str(out)).shape == (20, 5, 6)
     assert cli.main(["simulate", str(out)]) == 2
     assert len(calls) == 1

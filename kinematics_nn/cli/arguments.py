@@ -6,6 +6,7 @@ import astropy.units as u
 
 from ..errors import KinematicsError
 from ..forms.base import KINDS
+from ..observation.correlation import SERIES, WIDTHS
 from ..quantities import parse_quantity
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "given",
     "quantities",
     "read_beam",
+    "read_fixed",
+    "read_lsf",
     "read_model",
 ]
 
@@ -40,7 +43,14 @@ def add_fit_arguments(sub):
     sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
     for kind in KINDS:
         sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
-    sub.add_argument("--method", help="network")
+    sub.add_argument("--method", choices=("refined", "network"), help="the exact likelihood, or the network alone")
+    sub.add_argument("--min-ess", type=float, metavar="N", help="effective draws that refined goes on until")
+    sub.add_argument("--fallback", choices=("dynesty",), help="what refined falls back on, for minutes to hours")
+    sub.add_argument("--lsf", metavar="QUANTITY", help="sigma of the line-spread function, or hanning")
+    sub.add_argument(
+        "--fixed", nargs="+", metavar="NAME=QUANTITY", help="parameters to hold, such as 'thickness=0 arcsec'"
+    )
+    sub.add_argument("--progress", action="store_true", help="say every step")
     sub.add_argument(
         "--weights", metavar="NAME", help="of weights that kinematics-nn info lists, or a .safetensors file"
     )
@@ -73,6 +83,8 @@ def add_simulate_arguments(sub):
         sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
     sub.add_argument("--integrate-pixels", action=argparse.BooleanOptionalAction, help="over the pixel, or its centre")
     sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
+    sub.add_argument("--noise", choices=tuple(WIDTHS), help="how the noise is correlated over the sky")
+    sub.add_argument("--spectral", choices=tuple(SERIES), help="and over channels")
     sub.add_argument("--seed", type=int, help="of the noise")
 
 
@@ -116,6 +128,25 @@ def read_beam(texts):
         raise KinematicsError(f"--beam has {len(texts)} values", "one FWHM, or major, minor and position angle")
     units = (u.arcsec, u.arcsec, u.deg)
     return Beam(*(parse_quantity(text, unit, name="--beam") for text, unit in zip(texts, units, strict=False)))
+
+
+def read_lsf(text):
+    """A line-spread function: "hanning", or a speed."""
+    return text if text == "hanning" else parse_quantity(text, u.km / u.s, name="--lsf")
+
+
+def read_fixed(words):
+    """Parameters held, of ``name=quantity`` words; a bare number is in the unit of the parameter's column."""
+    held = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise KinematicsError(f"--fixed {word!r}", "NAME=QUANTITY", "--fixed 'thickness=0 arcsec'")
+        try:
+            held[name] = float(text)
+        except ValueError:
+            held[name] = parse_quantity(text, None, name=f"--fixed {name}")
+    return held
 
 
 def read_model(kind, words):

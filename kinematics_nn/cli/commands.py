@@ -8,7 +8,7 @@ import astropy.units as u
 from ..errors import KinematicsError
 from ..forms.base import KINDS
 from ..quantities import parse_quantity
-from .arguments import given, quantities, read_beam, read_model
+from .arguments import given, quantities, read_beam, read_fixed, read_lsf, read_model
 from .files import check_pictures, cut_slab, read_cube, write_cube, write_results
 from .messages import say
 
@@ -30,10 +30,17 @@ def fit(args):
         if path is not None:
             table_format(path)
     check_pictures(args.plot, args.corner)
-    options = given(args, *KINDS, "method", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
+    names = ("method", "min_ess", "fallback", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
+    options = given(args, *KINDS, *names)
     options |= quantities(args, distance=u.Mpc, rms=None, rest_value=None)
     if args.beam:
         options["beam"] = read_beam(args.beam)
+    if args.lsf:
+        options["lsf"] = read_lsf(args.lsf)
+    if args.fixed:
+        options["fixed"] = read_fixed(args.fixed)
+    if args.progress:
+        options["progress"] = say
     cube = cut_slab(read_cube(args.cube), args)
     result = _timed_fit(fit_cube, cube, args.cube, options)
     # Files first: a reader of the text that goes away (head) must not cost them.
@@ -47,7 +54,7 @@ def simulate(args):
     from ..simulation import simulate as simulate_cube
 
     check_writable(args.cube, args.overwrite)
-    options = given(args, "seed", "integrate_pixels")
+    options = given(args, "seed", "integrate_pixels", "noise", "spectral")
     options |= quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
     options |= quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
     if args.shape:
