@@ -41,23 +41,16 @@ def add_arguments(parser):
 def run(args):
     """Train as the arguments say; a run that was stopped goes on from its checkpoint."""
     import torch
-    from tqdm import tqdm
 
-    from .. import __version__
-    from ..network.recalibration import measure_ranks
-    from ..network.weights import load_encoder, save_encoder, weights_folder
-    from .loop import Settings, Trainer
-    from .objectives import simulated_posterior, target_floor
-    from .reconstruction import Reconstruction
+    from ..network.weights import weights_folder
+    from .parallel import Processes
     from .simulations import ranges_of_forms
-    from .store import SHARD, load_shards, simulate_shards
 
     given = {"rotation_curve": args.rotation_curve, "surface_brightness": args.surface_brightness}
     forms = {kind: name for kind, name in given.items() if name}
     ranges = ranges_of_forms(**forms)
     title = "-".join(re.sub(r"[^\w+-]", "_", name) for name in forms.values())  # a sum's name has colons
     output = _output(args.output or title, weights_folder())
-    checkpoint = output.with_suffix(".checkpoint")
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
     if args.galaxies < 1:
@@ -66,19 +59,42 @@ def run(args):
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if args.overwrite:
-        checkpoint.unlink(missing_ok=True)
+    processes = Processes.started()
+    processes.rows(args.batch)
+    device = processes.join(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        _train(args, forms, ranges, title, output, device, processes)
+    finally:
+        processes.leave()
+
+
+def _train(args, forms, ranges, title, output, device, processes):
+    import torch
+    from tqdm import tqdm
+
+    from .. import __version__
+    from ..network.recalibration import measure_ranks
+    from ..network.weights import load_encoder, save_encoder
+    from .loop import Settings, Trainer
+    from .objectives import simulated_posterior, target_floor
+    from .reconstruction import Reconstruction
+    from .store import SHARD, load_shards, simulate_shards
+
+    checkpoint = output.with_suffix(".checkpoint")
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
-    made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
-    for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
-        pass
+    if processes.first:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if args.overwrite:
+            checkpoint.unlink(missing_ok=True)
+        made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
+        for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
+            pass
+    processes.wait()
     parts = list(load_shards(store, shards).values())
     data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
     held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
     data = {key: value[_HELD_OUT:] for key, value in data.items()}
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     objective = simulated_posterior if args.objective == "posterior" else Reconstruction(device)
     settings = Settings(
         args.samples,
@@ -90,17 +106,22 @@ def run(args):
         galaxies=len(data["facts"]),
         forms=", ".join(f"{kind} {name}" for kind, name in forms.items()),
     )
-    trainer = Trainer(settings, data, objective, device)
+    trainer = Trainer(settings, data, objective, device, processes)
     if args.start:
         trainer.start_from(load_encoder(args.start))
     if checkpoint.exists():
         trainer.load(checkpoint)
-    with tqdm(total=trainer.steps, initial=trainer.step, desc="trained", unit="step") as bar:
+    with tqdm(
+        total=trainer.steps, initial=trainer.step, desc="trained", unit="step", disable=not processes.first
+    ) as bar:
         while trainer.step < trainer.steps:
             loss = trainer.run(_CHECKPOINT_STEPS, progress=lambda *_: bar.update())
             trainer.curve[-1]["held_out"] = trainer.validate(held_out)
-            trainer.save(checkpoint)
+            if processes.first:
+                trainer.save(checkpoint)
             bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{trainer.curve[-1]['held_out']:.2f}")
+    if not processes.first:
+        return
     encoder = trainer.average.module.eval()
     encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
     table = QTable(rows=trainer.curve)
@@ -116,6 +137,7 @@ def run(args):
             "training": asdict(settings),
             "held_out_loss": trainer.curve[-1]["held_out"],
             "seconds": round(trainer.seconds),
+            "processes": processes.count,
             "version": __version__,
             "torch": torch.__version__,
         },

@@ -14,6 +14,7 @@ from ..errors import KinematicsError
 from ..network.dropout import dropout_layers
 from ..network.encoder import KinematicEncoder
 from .objectives import simulated_posterior, target_floor
+from .parallel import Processes
 
 __all__ = ["Settings", "Trainer"]
 
@@ -60,16 +61,21 @@ class Trainer:
     objective : callable
         ``objective(encoder, batch, generator) -> loss``.
     device : optional
+    processes : Processes, optional
+        That share the work, and have met; by default this one alone.
     """
 
-    def __init__(self, settings, data, objective=simulated_posterior, device="cpu"):
+    def __init__(self, settings, data, objective=simulated_posterior, device="cpu", processes=None):
         self.settings, self.objective, self.device = settings, objective, torch.device(device)
+        self.processes = processes or Processes()
+        self._rows = self.processes.rows(settings.batch)
         self.generator = torch.Generator(device=self.device).manual_seed(settings.seed)
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.encoder = KinematicEncoder(dropout=settings.dropout).to(self.device)
         self.encoder.half_precision = settings.half_precision
+        self.processes.normalise(self.encoder)
         for layer in dropout_layers(self.encoder):
             layer.generator = self.generator
         self.data = data
@@ -99,16 +105,18 @@ class Trainer:
         while self.step < stop:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.rate * _schedule(self.step, self.steps)
-            loss = self.objective(self.encoder, self._batch(), self.generator)
+            with self.processes.draws():
+                loss = self.objective(self.encoder, self._batch(), self.generator)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            loss = self.processes.average(self.encoder.parameters(), loss)
             norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
             # A draw far out in the tails can overflow the reconstruction: such a step is left out, not taken.
             if torch.isfinite(norm):
                 self.optimiser.step()
             self.average.update_parameters(self.encoder)
             self.step += 1
-            total, count = total + float(loss.detach()), count + 1
+            total, count = total + loss, count + 1
             if progress:
                 progress(self.step, total / count)
         self.seconds += time.perf_counter() - began
@@ -125,7 +133,7 @@ class Trainer:
         if len(self._order) < self.settings.batch:
             self._order = torch.randperm(self._size, generator=self.shuffle)
         index, self._order = self._order[: self.settings.batch], self._order[self.settings.batch :]
-        return {k: v[index].to(self.device) for k, v in self.data.items()}
+        return {k: v[index[self._rows]].to(self.device) for k, v in self.data.items()}
 
     @torch.no_grad()
     def validate(self, data, batch=512):
