@@ -4,9 +4,6 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-import astropy.units as u
-from astropy.table import QTable
-
 from ..errors import KinematicsError
 
 __all__ = ["add_arguments", "run"]
@@ -19,7 +16,7 @@ def add_arguments(parser):
     """Declare the options of ``kinematics-nn train``."""
     add = parser.add_argument
     add("output", nargs="?", help="name of the weights, which `fit --weights` then finds, or a .safetensors file; by "
-        "default the name of the forms. A table of losses goes beside it (.ecsv)")  # fmt: skip
+        "default the name of the forms. Beside them go the losses (.ecsv, .png) and a model card (.md)")  # fmt: skip
     add("--rotation-curve", metavar="FORM", help="train for this one alone: its answers are narrower")
     add("--surface-brightness", metavar="FORM", help="likewise")
     add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with a "
@@ -75,6 +72,8 @@ def _train(args, forms, ranges, title, output, device, processes):
     from .. import __version__
     from ..network.recalibration import measure_ranks
     from ..network.weights import load_encoder, save_encoder
+    from .card import write_card
+    from .curves import write_curve
     from .loop import Settings, Trainer
     from .objectives import simulated_posterior, target_floor
     from .reconstruction import Reconstruction
@@ -119,19 +118,18 @@ def _train(args, forms, ranges, title, output, device, processes):
             trainer.curve[-1]["held_out"] = trainer.validate(held_out)
             if processes.first:
                 trainer.save(checkpoint)
+                write_curve(trainer.curve, args.batch, output)
             bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{trainer.curve[-1]['held_out']:.2f}")
     if not processes.first:
         return
     encoder = trainer.average.module.eval()
     encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
-    table = QTable(rows=trainer.curve)
-    table["seconds"].unit = u.s
-    table.write(output.with_suffix(".ecsv"), overwrite=True)
     save_encoder(
         encoder,
         output,
         {
             **({"forms": forms} if forms else {}),
+            **({"start": _origin(args.start)} if args.start else {}),
             "ranges": asdict(ranges),
             "command": {key: value for key, value in vars(args).items() if isinstance(value, str | int | float)},
             "training": asdict(settings),
@@ -142,7 +140,16 @@ def _train(args, forms, ranges, title, output, device, processes):
             "torch": torch.__version__,
         },
     )
+    write_card(output)
     checkpoint.unlink(missing_ok=True)
+
+
+def _origin(name):
+    """What the metadata say of the weights that a training began with, so far as they can be made again."""
+    from ..network.weights import weights_info
+
+    kept = ("name", "sha256", "command", "training", "held_out_loss", "version", "start")
+    return {key: value for key, value in weights_info(name).items() if key in kept}
 
 
 def _output(given, folder):
