@@ -135,7 +135,7 @@ def calibrate(args):
         seed=args.seed,
         shard=(int(index) - 1, int(count)),
         forms=given(args, *KINDS),
-        options=given(args, "min_ess"),
+        options=given(args, "min_ess", "weights"),
         progress=_say,
     )
     rows = read_rows(args.out, args.n)
@@ -165,7 +165,17 @@ def info(args):
     print("\nweights")
     for name, path in list_weights().items():
         print(f"  {name} ({path})")
+        card = path.with_suffix(".md")
+        if card.exists():
+            print(f"    card: {card}")
         _print_nested(weights_info(name), indent=4)
+
+
+def card(args):
+    """Write the model card of weights beside them."""
+    from .training.card import write_card
+
+    _say(f"wrote {write_card(args.weights, args.scores)}")
 
 
 def forms(args):
@@ -212,6 +222,11 @@ def _parser(argv):
 
     commands.add_parser("info", help="version, weights, priors, devices").set_defaults(run=info)
     commands.add_parser("forms", help="functional forms and their parameters").set_defaults(run=forms)
+
+    sub = commands.add_parser("card", help="model card of weights", description=card.__doc__)
+    sub.add_argument("weights", metavar="NAME", help="of weights that info lists, or a .safetensors file")
+    sub.add_argument("--scores", nargs="+", default=[], metavar="FOLDER", help="of calibrate --out, with these weights")
+    sub.set_defaults(run=card)
 
     sub = commands.add_parser("train", help="train a network")
     if argv[:1] == ["train"]:
