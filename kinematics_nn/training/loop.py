@@ -80,9 +80,7 @@ class Trainer:
             layer.generator = self.generator
         self.data = data
         self.encoder.standardise(data["facts"], data["targets"], target_floor())
-        self.average = AveragedModel(
-            self.encoder, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
-        )
+        self.average = AveragedModel(self.encoder, multi_avg_fn=_averaging(settings.average), use_buffers=True)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(), lr=settings.rate, weight_decay=settings.decay)
         self.step, self.seconds, self.curve = 0, 0.0, []
         self._order = torch.empty(0, dtype=torch.long)
@@ -177,6 +175,20 @@ class Trainer:
         self.shuffle.set_state(state["generators"][1].cpu())
         self._order = state["order"]
         self.step, self.seconds, self.curve = (state["progress"][k] for k in ("step", "seconds", "curve"))
+
+
+def _averaging(decay):
+    """Exponential averaging of real numbers alone: torch's rounds an index i down where 0.9 i + 0.1 i is less."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged, current, count):
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for ours, theirs in zip(averaged, current, strict=True):
+                ours.copy_(theirs)
+
+    return update
 
 
 def _schedule(step, steps):
