@@ -16,7 +16,7 @@ __all__ = ["model_card", "write_card"]
 _OBJECTIVES = {
     "posterior": "the log density of the parameters that were drawn for each simulation (posterior estimation)",
     "reconstruction": "the evidence lower bound: encode, decode with the physics, compare with what was seen",
-    "fine-tune": "the log density of the refined posteriors' draws of the cubes below, and of simulated parameters",
+    "fine-tune": "the log density of the refined posteriors' draws of the cubes above, and of simulated parameters",
 }
 _SETTINGS = {
     "samples": "galaxies seen, counting each time one is",
@@ -147,8 +147,9 @@ def _training(info):
 
 def _scores(info, scores):
     parts = []
+    draws = info.get("fine_tune", {}).get("held_out") == "draws"
     for key, text in {
-        "held_out_loss": "Loss of galaxies not trained on, -log q",
+        "held_out_loss": f"Loss of {'draws' if draws else 'galaxies'} not trained on, -log q",
         "held_out_loss_before": "The same before fine-tuning",
         "simulations_loss": "Loss of simulations not trained on",
         "simulations_loss_before": "The same before fine-tuning",

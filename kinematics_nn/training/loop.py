@@ -63,9 +63,11 @@ class Trainer:
     device : optional
     processes : Processes, optional
         That share the work, and have met; by default this one alone.
+    start : KinematicEncoder, optional
+        To start from with its weights and scalings; by default new weights, and the scalings of ``data``.
     """
 
-    def __init__(self, settings, data, objective=simulated_posterior, device="cpu", processes=None):
+    def __init__(self, settings, data, objective=simulated_posterior, device="cpu", processes=None, start=None):
         self.settings, self.objective, self.device = settings, objective, torch.device(device)
         self.processes = processes or Processes()
         self._rows = self.processes.rows(settings.batch)
@@ -79,11 +81,14 @@ class Trainer:
         for layer in dropout_layers(self.encoder):
             layer.generator = self.generator
         self.data = data
-        self.encoder.standardise(data["facts"], data["targets"], target_floor())
+        if start is None:
+            self.encoder.standardise(data["facts"], data["targets"], target_floor())
         self.average = AveragedModel(self.encoder, multi_avg_fn=_averaging(settings.average), use_buffers=True)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(), lr=settings.rate, weight_decay=settings.decay)
         self.step, self.seconds, self.curve = 0, 0.0, []
         self._order = torch.empty(0, dtype=torch.long)
+        if start is not None:
+            self.start_from(start)
 
     def start_from(self, encoder):
         """Start from another encoder's weights, and keep its scalings."""
@@ -129,19 +134,21 @@ class Trainer:
 
     def _batch(self):
         if len(self._order) < self.settings.batch:
-            self._order = torch.randperm(self._size, generator=self.shuffle)
+            times = -(-self.settings.batch // self._size)  # more than once where they are fewer than a batch
+            self._order = torch.cat([torch.randperm(self._size, generator=self.shuffle) for _ in range(times)])
         index, self._order = self._order[: self.settings.batch], self._order[self.settings.batch :]
         return {k: v[index[self._rows]].to(self.device) for k, v in self.data.items()}
 
     @torch.no_grad()
-    def validate(self, data, batch=512):
-        """Mean loss of the averaged weights over held-out galaxies, dropout off."""
+    def validate(self, data, objective=None, batch=512):
+        """Mean loss of the averaged weights over held-out galaxies, dropout off; by default of the training's kind."""
+        objective = objective or self.objective
         encoder = self.average.module.eval()
         generator = torch.Generator(device=self.device).manual_seed(0)
         losses = []
         for i in range(0, len(data["facts"]), batch):
             part = {k: v[i : i + batch].to(self.device) for k, v in data.items()}
-            losses.append(float(self.objective(encoder, part, generator)) * len(part["facts"]))
+            losses.append(float(objective(encoder, part, generator)) * len(part["facts"]))
         return sum(losses) / len(data["facts"])
 
     def save(self, path):

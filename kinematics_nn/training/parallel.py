@@ -64,6 +64,13 @@ class Processes:
         if self.count > 1:
             distributed.barrier()
 
+    def shared(self, value):
+        """The first process's value, in every process; those that come early wait."""
+        held = [value]
+        if self.count > 1:
+            distributed.broadcast_object_list(held)
+        return held[0]
+
     def rows(self, batch):
         """Which rows, a slice, of a batch of that many are for this process.
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinematics_nn.network.encoder import KinematicEncoder
 from kinematics_nn.training import cli
+from kinematics_nn.training.fine_tune import FineTuning
 from kinematics_nn.training.loop import Settings, Trainer
 from kinematics_nn.training.objectives import simulated_posterior
 from kinematics_nn.training.parallel import Processes
@@ -19,12 +21,20 @@ from kinematics_nn.training.reconstruction import Reconstruction
 SETTINGS = Settings(
     samples=1000 * 16, batch=16, rate=1e-3, average=0.8, dropout=0.1, half_precision=False, seed=3
 )  # fmt: skip
-OBJECTIVES = {"posterior": lambda: simulated_posterior, "reconstruction": Reconstruction}
+OBJECTIVES = {
+    "posterior": lambda frames: simulated_posterior,
+    "reconstruction": lambda frames: Reconstruction(),
+    "fine-tune": FineTuning,
+}
 
 
 def train(frames, objective, processes=None, steps=10):
     """The trainer at its end, and the loss of each step."""
-    trainer = Trainer(SETTINGS, frames, OBJECTIVES[objective](), processes=processes)
+    data, start = frames, None
+    if objective == "fine-tune":
+        draws = torch.stack([frames["targets"], frames["targets"] + 0.5], 1)
+        data, start = frames | {"targets": draws, "weight": torch.tensor([[0.3, 0.7]]).repeat(len(draws), 1)}, _start()
+    trainer = Trainer(SETTINGS, data, OBJECTIVES[objective](frames), processes=processes, start=start)
     losses = []
 
     def note(step, mean):
@@ -32,6 +42,12 @@ def train(frames, objective, processes=None, steps=10):
 
     trainer.run(steps, progress=note)
     return trainer, losses
+
+
+def _start():
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        return KinematicEncoder()
 
 
 def command(output, store):
