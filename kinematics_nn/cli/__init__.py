@@ -7,7 +7,7 @@ import warnings
 
 from ..errors import KinematicsError
 from .arguments import add_calibrate_arguments, add_fit_arguments, add_simulate_arguments
-from .commands import calibrate, demo, fit, simulate
+from .commands import calibrate, card, demo, fit, simulate
 from .listing import forms, info
 from .messages import one_line, say
 
@@ -72,6 +72,11 @@ def _parser(argv):
 
     commands.add_parser("info", help="version, weights, priors, devices").set_defaults(run=info)
     commands.add_parser("forms", help="functional forms and their parameters").set_defaults(run=forms)
+
+    sub = commands.add_parser("card", help="model card of weights", description=card.__doc__)
+    sub.add_argument("weights", metavar="NAME", help="of weights that info lists, or a .safetensors file")
+    sub.add_argument("--scores", nargs="+", default=[], metavar="FOLDER", help="of calibrate --out, with these weights")
+    sub.set_defaults(run=card)
 
     sub = commands.add_parser("train", help="train a network")
     if argv[:1] == ["train"]:

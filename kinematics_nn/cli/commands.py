@@ -1,4 +1,4 @@
-"""The commands that work: fit, simulate, demo and calibrate."""
+"""The commands that work: fit, simulate, demo, calibrate and card."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from .arguments import given, quantities, read_beam, read_fixed, read_lsf, read_
 from .files import check_pictures, cut_slab, read_cube, write_cube, write_results
 from .messages import say
 
-__all__ = ["calibrate", "demo", "fit", "simulate"]
+__all__ = ["calibrate", "card", "demo", "fit", "simulate"]
 
 _KM_S = u.km / u.s
 
@@ -102,7 +102,7 @@ def calibrate(args):
         seed=args.seed,
         shard=(int(index) - 1, int(count)),
         forms=given(args, *KINDS),
-        options=given(args, "min_ess"),
+        options=given(args, "min_ess", "weights"),
         progress=say,
     )
     rows = read_rows(args.out, args.n)
@@ -117,3 +117,10 @@ def _timed_fit(fit_cube, cube, name, options):
     result = fit_cube(cube, **options)
     say(f"fitted in {time.perf_counter() - start:.1f} s")
     return result
+
+
+def card(args):
+    """Write the model card of weights beside them."""
+    from ..training.card import write_card
+
+    say(f"wrote {write_card(args.weights, args.scores)}")

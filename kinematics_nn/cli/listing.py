@@ -26,6 +26,9 @@ def info(args):
     print("\nweights")
     for name, path in list_weights().items():
         print(f"  {name} ({path})")
+        card = path.with_suffix(".md")
+        if card.exists():
+            print(f"    card: {card}")
         _print_nested(weights_info(name), indent=4)
 
 

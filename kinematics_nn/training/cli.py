@@ -1,38 +1,44 @@
 """``kinematics-nn train``: simulate, train, write weights with their metadata."""
 
+import hashlib
 import re
+import warnings
 from dataclasses import asdict
 from pathlib import Path
-
-import astropy.units as u
-from astropy.table import QTable
 
 from ..errors import KinematicsError
 
 __all__ = ["add_arguments", "run"]
 
 _CHECKPOINT_STEPS = 500
+_FINE_STEPS = 50  # between the checkpoints of a fine-tuning
 _HELD_OUT = 2000
+_DEFAULTS = {"samples": 2_000_000, "batch": 64, "rate": 1.5e-3, "dropout": 0.05}
+_FINE_DEFAULTS = {"samples": 300 * 32, "batch": 32, "rate": 1e-4, "start": "default"}
+_FINE_AVERAGE = 0.99  # a step: of hundreds of steps, not of thousands
 
 
 def add_arguments(parser):
     """Declare the options of ``kinematics-nn train``."""
     add = parser.add_argument
     add("output", nargs="?", help="name of the weights, which `fit --weights` then finds, or a .safetensors file; by "
-        "default the name of the forms. A table of losses goes beside it (.ecsv)")  # fmt: skip
+        "default the name of the forms. Beside them go the losses (.ecsv, .png) and a model card (.md)")  # fmt: skip
     add("--rotation-curve", metavar="FORM", help="train for this one alone: its answers are narrower")
     add("--surface-brightness", metavar="FORM", help="likewise")
     add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with a "
         "form frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
-    add("--samples", type=int, default=2_000_000, help="galaxies to train on, counting each time one is seen")
-    add("--batch", type=int, default=64)
-    add("--rate", type=float, default=1.5e-3, help="peak learning rate")
-    add("--dropout", type=float, default=0.05)
+    add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 9600]")
+    add("--batch", type=int, help="galaxies a step, of all processes [64; fine-tuning 32, and as many simulations]")
+    add("--rate", type=float, help="peak learning rate [1.5e-3; fine-tuning 1e-4]")
+    add("--dropout", type=float, help="rate of Monte-Carlo dropout [0.05; fine-tuning that of --from]")
     add("--objective", choices=("posterior", "reconstruction"), default="posterior",
         help="log density of the simulated parameters, or reconstruction through the physics")  # fmt: skip
     add("--from", dest="start", help="weights to start from: a name or a .safetensors file")
-    add("--workers", type=int, default=1, help="processes that simulate")
+    add("--fine-tune", nargs="+", metavar="CUBE", help="cubes without labels, whose refined posteriors are learnt; "
+        "--store is then of simulations to mix in, and the forms are those of the fits")  # fmt: skip
+    add("--draws", default="draws", metavar="FOLDER", help="of the cubes' posteriors; what is there is used [draws]")
+    add("--workers", type=int, default=1, help="processes that simulate, or fit")
     add("--seed", type=int, default=0)
     add("--device", help="of the training; a GPU if there is one")
     add("--overwrite", action="store_true", help="replace the output, and start anew rather than from its checkpoint")
@@ -41,23 +47,19 @@ def add_arguments(parser):
 def run(args):
     """Train as the arguments say; a run that was stopped goes on from its checkpoint."""
     import torch
-    from tqdm import tqdm
 
-    from .. import __version__
-    from ..network.recalibration import measure_ranks
-    from ..network.weights import load_encoder, save_encoder, weights_folder
-    from .loop import Settings, Trainer
-    from .objectives import simulated_posterior, target_floor
-    from .reconstruction import Reconstruction
+    from ..network.weights import weights_folder
+    from .parallel import Processes
     from .simulations import ranges_of_forms
-    from .store import SHARD, load_shards, simulate_shards
 
+    for name, value in (_FINE_DEFAULTS if args.fine_tune else _DEFAULTS).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     given = {"rotation_curve": args.rotation_curve, "surface_brightness": args.surface_brightness}
     forms = {kind: name for kind, name in given.items() if name}
-    ranges = ranges_of_forms(**forms)
+    ranges = None if args.fine_tune else ranges_of_forms(**forms)
     title = "-".join(re.sub(r"[^\w+-]", "_", name) for name in forms.values())  # a sum's name has colons
-    output = _output(args.output or title, weights_folder())
-    checkpoint = output.with_suffix(".checkpoint")
+    output = _output(args.output or ("" if args.fine_tune else title), weights_folder())
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
     if args.galaxies < 1:
@@ -66,20 +68,42 @@ def run(args):
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if args.overwrite:
-        checkpoint.unlink(missing_ok=True)
+    processes = Processes.started()
+    processes.rows(args.batch)
+    device = processes.join(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if args.overwrite and processes.first:
+            output.with_suffix(".checkpoint").unlink(missing_ok=True)
+        if args.fine_tune:
+            _fine_tune(args, forms, output, device, processes)
+        else:
+            _train(args, forms, ranges, title, output, device, processes)
+    finally:
+        processes.leave()
+
+
+def _train(args, forms, ranges, title, output, device, processes):
+    """Train on simulations."""
+    import torch
+    from tqdm import tqdm
+
+    from ..network.recalibration import measure_ranks
+    from ..network.weights import load_encoder
+    from .loop import Settings, Trainer
+    from .objectives import simulated_posterior, target_floor
+    from .reconstruction import Reconstruction
+    from .store import SHARD, simulate_shards
+
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
-    made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
-    for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
-        pass
-    parts = list(load_shards(store, shards).values())
-    data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
-    held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
-    data = {key: value[_HELD_OUT:] for key, value in data.items()}
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    objective = simulated_posterior if args.objective == "posterior" else Reconstruction(device)
+    if processes.first:
+        made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
+        for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
+            pass
+    processes.wait()
+    data, held_out = _simulations(store, shards)
+    objective = simulated_posterior if args.objective == "posterior" else Reconstruction(torch.device(device))
     settings = Settings(
         args.samples,
         args.batch,
@@ -88,39 +112,163 @@ def run(args):
         seed=args.seed,
         objective=args.objective,
         galaxies=len(data["facts"]),
-        forms=", ".join(f"{kind} {name}" for kind, name in forms.items()),
+        forms=_listed(forms),
     )
-    trainer = Trainer(settings, data, objective, device)
+    trainer = Trainer(settings, data, objective, device, processes)
     if args.start:
         trainer.start_from(load_encoder(args.start))
+    _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)})
+    if processes.first:
+        encoder = trainer.average.module.eval()
+        encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
+        facts = {"forms": forms} if forms else {}
+        facts |= {"ranges": asdict(ranges), "held_out_loss": trainer.curve[-1]["held_out"]}
+        _finish(args, trainer, output, facts)
+
+
+def _fine_tune(args, forms, output, device, processes):
+    """Train on the posteriors of cubes."""
+    from tqdm import tqdm
+
+    from ..network.recalibration import measure_ranks
+    from ..network.weights import load_encoder, weights_info
+    from .fine_tune import FineTuning, fit_cubes, load_survey
+    from .loop import Settings, Trainer
+    from .objectives import simulated_posterior, target_floor
+    from .store import SHARD
+
+    data, simulations = _simulations(args.store, -(-args.galaxies // SHARD)) if args.store else (None, None)
+    start, info = load_encoder(args.start), weights_info(args.start)
+    if args.dropout is None:
+        args.dropout = start.settings["dropout"]
+    fitted = None
+    if processes.first:
+        options = forms | {"weights": args.start} | ({"device": args.device} if args.device else {})
+        with tqdm(total=len(args.fine_tune), desc="fitted", unit="cube") as bar:
+            fitted = fit_cubes(
+                args.fine_tune,
+                args.draws,
+                workers=args.workers,
+                seed=args.seed,
+                progress=lambda *_: bar.update(),
+                **options,
+            )
+    fitted = processes.shared(fitted)
+    with warnings.catch_warnings():
+        if not processes.first:
+            warnings.simplefilter("ignore")
+        survey = load_survey(*fitted)
+    mine, others = survey.split()
+    held_out = others.drawn(max(1, _HELD_OUT // len(others)))
+    record = hashlib.sha256(" ".join(sorted(cube["digest"] for cube in mine.cubes)).encode()).hexdigest()[:16]
+    settings = Settings(
+        args.samples,
+        args.batch,
+        args.rate,
+        average=_FINE_AVERAGE,
+        dropout=args.dropout,
+        seed=args.seed,
+        objective="fine-tune",
+        galaxies=len(mine),
+        forms=f"{_listed(forms)}; cubes {record}; from {info['sha256'][:16]}",
+    )
+    trainer = Trainer(settings, mine.data, FineTuning(data), device, processes, start)
+
+    def measure():
+        losses = {"held_out": trainer.validate(held_out, simulated_posterior)}
+        if simulations:
+            losses["simulations"] = trainer.validate(simulations, simulated_posterior)
+        return losses
+
+    before = measure()
+    _steps(trainer, output, _FINE_STEPS, measure)
+    if not processes.first:
+        return
+    encoder = trainer.average.module.eval()
+    if simulations:
+        encoder.ranks.copy_(measure_ranks(encoder, simulations, target_floor(), args.seed))
+    kept = ("name", "digest", "role", "flags", "n_draws", "n_effective")
+    facts = {key: info[key] for key in ("forms", "ranges") if key in info}
+    facts["fine_tune"] = {
+        "cubes": [{key: cube[key] for key in kept} for cube in survey.cubes],
+        "left_out": survey.left_out,
+        "held_out": "cubes" if others.cubes != survey.cubes else "draws",
+        "forms": survey.cubes[0]["forms"],
+        "simulations": len(data["facts"]) if data else 0,
+    }
+    names = {"held_out": "held_out_loss", "simulations": "simulations_loss"}
+    for name, value in before.items():
+        facts |= {names[name]: trainer.curve[-1][name], f"{names[name]}_before": value}
+    _finish(args, trainer, output, facts)
+
+
+def _simulations(store, shards):
+    """Simulated galaxies to train on, and to hold out."""
+    import torch
+
+    from .store import load_shards
+
+    parts = list(load_shards(store, shards).values())
+    if not parts:
+        raise KinematicsError(f"no simulations in {store}", "a store", f"train NAME --store {store}, to make one")
+    data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
+    held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
+    return {key: value[_HELD_OUT:] for key, value in data.items()}, held_out
+
+
+def _steps(trainer, output, every, measure):
+    """All steps there are still to take, with a checkpoint and the losses so far after ``every`` of them."""
+    from tqdm import tqdm
+
+    from .curves import write_curve
+
+    checkpoint, first = output.with_suffix(".checkpoint"), trainer.processes.first
     if checkpoint.exists():
         trainer.load(checkpoint)
-    with tqdm(total=trainer.steps, initial=trainer.step, desc="trained", unit="step") as bar:
+    trainer.processes.wait()  # before the first writes another
+    with tqdm(total=trainer.steps, initial=trainer.step, desc="trained", unit="step", disable=not first) as bar:
         while trainer.step < trainer.steps:
-            loss = trainer.run(_CHECKPOINT_STEPS, progress=lambda *_: bar.update())
-            trainer.curve[-1]["held_out"] = trainer.validate(held_out)
-            trainer.save(checkpoint)
+            loss = trainer.run(every, progress=lambda *_: bar.update())
+            trainer.curve[-1] |= measure()
+            if first:
+                trainer.save(checkpoint)
+                write_curve(trainer.curve, trainer.settings.batch, output)
             bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{trainer.curve[-1]['held_out']:.2f}")
-    encoder = trainer.average.module.eval()
-    encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
-    table = QTable(rows=trainer.curve)
-    table["seconds"].unit = u.s
-    table.write(output.with_suffix(".ecsv"), overwrite=True)
-    save_encoder(
-        encoder,
-        output,
-        {
-            **({"forms": forms} if forms else {}),
-            "ranges": asdict(ranges),
-            "command": {key: value for key, value in vars(args).items() if isinstance(value, str | int | float)},
-            "training": asdict(settings),
-            "held_out_loss": trainer.curve[-1]["held_out"],
-            "seconds": round(trainer.seconds),
-            "version": __version__,
-            "torch": torch.__version__,
-        },
-    )
-    checkpoint.unlink(missing_ok=True)
+
+
+def _finish(args, trainer, output, facts):
+    """Write the weights with their metadata, and their card."""
+    import torch
+
+    from .. import __version__
+    from ..network.weights import save_encoder
+    from .card import write_card
+
+    command = {key: value for key, value in vars(args).items() if isinstance(value, str | int | float | list)}
+    common = {
+        **({"start": _origin(args.start)} if args.start else {}),
+        "command": command,
+        "training": asdict(trainer.settings),
+        "seconds": round(trainer.seconds),
+        "processes": trainer.processes.count,
+        "version": __version__,
+        "torch": torch.__version__,
+    }
+    save_encoder(trainer.average.module, output, facts | common)
+    write_card(output)
+    output.with_suffix(".checkpoint").unlink(missing_ok=True)
+
+
+def _listed(forms):
+    return ", ".join(f"{kind} {name}" for kind, name in forms.items())
+
+
+def _origin(name):
+    """What the metadata say of the weights that a training began with, so far as they can be made again."""
+    from ..network.weights import weights_info
+
+    kept = ("name", "sha256", "command", "training", "held_out_loss", "version", "start")
+    return {key: value for key, value in weights_info(name).items() if key in kept}
 
 
 def _output(given, folder):

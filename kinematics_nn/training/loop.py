@@ -14,6 +14,7 @@ from ..errors import KinematicsError
 from ..network.dropout import dropout_layers
 from ..network.encoder import KinematicEncoder
 from .objectives import simulated_posterior, target_floor
+from .parallel import Processes
 
 __all__ = ["Settings", "Trainer"]
 
@@ -60,26 +61,34 @@ class Trainer:
     objective : callable
         ``objective(encoder, batch, generator) -> loss``.
     device : optional
+    processes : Processes, optional
+        That share the work, and have met; by default this one alone.
+    start : KinematicEncoder, optional
+        To start from with its weights and scalings; by default new weights, and the scalings of ``data``.
     """
 
-    def __init__(self, settings, data, objective=simulated_posterior, device="cpu"):
+    def __init__(self, settings, data, objective=simulated_posterior, device="cpu", processes=None, start=None):
         self.settings, self.objective, self.device = settings, objective, torch.device(device)
+        self.processes = processes or Processes()
+        self._rows = self.processes.rows(settings.batch)
         self.generator = torch.Generator(device=self.device).manual_seed(settings.seed)
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.encoder = KinematicEncoder(dropout=settings.dropout).to(self.device)
         self.encoder.half_precision = settings.half_precision
+        self.processes.normalise(self.encoder)
         for layer in dropout_layers(self.encoder):
             layer.generator = self.generator
         self.data = data
-        self.encoder.standardise(data["facts"], data["targets"], target_floor())
-        self.average = AveragedModel(
-            self.encoder, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
-        )
+        if start is None:
+            self.encoder.standardise(data["facts"], data["targets"], target_floor())
+        self.average = AveragedModel(self.encoder, multi_avg_fn=_averaging(settings.average), use_buffers=True)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(), lr=settings.rate, weight_decay=settings.decay)
         self.step, self.seconds, self.curve = 0, 0.0, []
         self._order = torch.empty(0, dtype=torch.long)
+        if start is not None:
+            self.start_from(start)
 
     def start_from(self, encoder):
         """Start from another encoder's weights, and keep its scalings."""
@@ -99,16 +108,18 @@ class Trainer:
         while self.step < stop:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.rate * _schedule(self.step, self.steps)
-            loss = self.objective(self.encoder, self._batch(), self.generator)
+            with self.processes.draws():
+                loss = self.objective(self.encoder, self._batch(), self.generator)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            loss = self.processes.average(self.encoder.parameters(), loss)
             norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 5.0)
             # A draw far out in the tails can overflow the reconstruction: such a step is left out, not taken.
             if torch.isfinite(norm):
                 self.optimiser.step()
             self.average.update_parameters(self.encoder)
             self.step += 1
-            total, count = total + float(loss.detach()), count + 1
+            total, count = total + loss, count + 1
             if progress:
                 progress(self.step, total / count)
         self.seconds += time.perf_counter() - began
@@ -123,19 +134,21 @@ class Trainer:
 
     def _batch(self):
         if len(self._order) < self.settings.batch:
-            self._order = torch.randperm(self._size, generator=self.shuffle)
+            times = -(-self.settings.batch // self._size)  # more than once where they are fewer than a batch
+            self._order = torch.cat([torch.randperm(self._size, generator=self.shuffle) for _ in range(times)])
         index, self._order = self._order[: self.settings.batch], self._order[self.settings.batch :]
-        return {k: v[index].to(self.device) for k, v in self.data.items()}
+        return {k: v[index[self._rows]].to(self.device) for k, v in self.data.items()}
 
     @torch.no_grad()
-    def validate(self, data, batch=512):
-        """Mean loss of the averaged weights over held-out galaxies, dropout off."""
+    def validate(self, data, objective=None, batch=512):
+        """Mean loss of the averaged weights over held-out galaxies, dropout off; by default of the training's kind."""
+        objective = objective or self.objective
         encoder = self.average.module.eval()
         generator = torch.Generator(device=self.device).manual_seed(0)
         losses = []
         for i in range(0, len(data["facts"]), batch):
             part = {k: v[i : i + batch].to(self.device) for k, v in data.items()}
-            losses.append(float(self.objective(encoder, part, generator)) * len(part["facts"]))
+            losses.append(float(objective(encoder, part, generator)) * len(part["facts"]))
         return sum(losses) / len(data["facts"])
 
     def save(self, path):
@@ -169,6 +182,20 @@ class Trainer:
         self.shuffle.set_state(state["generators"][1].cpu())
         self._order = state["order"]
         self.step, self.seconds, self.curve = (state["progress"][k] for k in ("step", "seconds", "curve"))
+
+
+def _averaging(decay):
+    """Exponential averaging of real numbers alone: torch's rounds an index i down where 0.9 i + 0.1 i is less."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged, current, count):
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for ours, theirs in zip(averaged, current, strict=True):
+                ours.copy_(theirs)
+
+    return update
 
 
 def _schedule(step, steps):

@@ -133,3 +133,11 @@ def test_an_average_is_an_average(frames):
         trainer.run(1)
         wanted = 0.5 * wanted + 0.5 * trainer.encoder.state_dict()[name]
     torch.testing.assert_close(trainer.average.module.state_dict()[name], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_of_what_stays_is_what_stays(frames):
+    # 0.9 * 3 + 0.1 * 3 is less than 3 in floating point: indices that are averaged, too, point elsewhere.
+    trainer = Trainer(replace(SETTINGS, average=0.9), frames)
+    trainer.run(4)
+    for averaged, own in zip(trainer.average.module.buffers(), trainer.encoder.buffers(), strict=True):
+        assert averaged.is_floating_point() or torch.equal(averaged, own)

@@ -67,18 +67,21 @@ def test_the_command_makes_weights_that_load(tmp_path, store):
     assert info["training"]["dropout"] == info["settings"]["dropout"] == 0.1
     assert load_encoder(str(output)).settings["dropout"] == 0.1
     table = QTable.read(output.with_suffix(".ecsv"))
-    assert {"step", "loss", "held_out", "seconds"} <= set(table.colnames)
+    assert {"step", "seen", "loss", "held_out", "seconds"} <= set(table.colnames)
+    assert output.with_suffix(".png").exists()
+    assert "dropout 0.1" in output.with_suffix(".md").read_text()
     assert not output.with_suffix(".checkpoint").exists()
 
 
 @pytest.mark.parametrize("objective", ["posterior", "reconstruction"])
 def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
     cli.run(tiny(tmp_path / "whole.safetensors", store, "--objective", objective))
+    validate = Trainer.validate
 
     def killed(self, data):
         if self.step == 4:
             raise KeyboardInterrupt
-        return 0.0
+        return validate(self, data)
 
     path = tmp_path / "broken.safetensors"
     with monkeypatch.context() as patch:
@@ -92,7 +95,9 @@ def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
     for name, tensor in whole.items():
         assert torch.equal(broken[name], tensor), name
     tables = [QTable.read(tmp_path / f"{name}.ecsv") for name in ("whole", "broken")]
-    assert list(tables[0]["loss"]) == pytest.approx(list(tables[1]["loss"]))
+    assert list(tables[0]["step"]) == [2, 4]
+    for column in ("step", "seen", "loss", "held_out", "galaxies"):
+        assert list(tables[0][column]) == pytest.approx(list(tables[1][column])), column
 
 
 def test_a_run_does_not_go_on_as_another(tmp_path, store, small, monkeypatch):
