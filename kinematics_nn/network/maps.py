@@ -5,11 +5,21 @@ such a pseudo-cube are the maps. The network frame, the facts and the encoder th
 weights of their own.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import torch
+from astropy.io import fits
 
+from ..errors import KinematicsError
+from ..observation.correlation import beam_covariance, known_correlation
+from ..observation.grid import pixel_matrix
+from ..observation.observation import Observation
+from ..observation.reading import check_memory
 from .frame import Cubes
+from .prepare import BEAM, PIXELS, block_fwhm2, block_sum
 
-__all__ = ["BRIGHTNESS", "LEAST_PIXELS", "pseudo_cubes"]
+__all__ = ["BRIGHTNESS", "LEAST_PIXELS", "prepare_maps", "pseudo_cubes", "pseudo_observation"]
 
 LEAST_PIXELS = 30
 """Valid pixels that a map has at least: of fewer, the mirrors leave nothing to be told from."""
@@ -66,3 +76,102 @@ def pseudo_cubes(moment1, moment0, matrix, origin, beam):
     edges = torch.arange(_CHANNELS + 1, dtype=moment1.dtype, device=moment1.device) - 0.5
     edges = first[:, None] + step[:, None] * edges
     return Cubes(data=data, weight=weight, matrix=matrix, origin=origin, edges=edges, beam=beam), scale
+
+
+def prepare_maps(maps):
+    """Bin moment maps to what the network resolves, and make their pseudo-cube.
+
+    Parameters
+    ----------
+    maps : `~kinematics_nn.observation.maps.MomentMaps`
+
+    Returns
+    -------
+    cubes : Cubes
+        A batch of one.
+    unit : float
+        One of ``cubes.data`` in the maps' unit of brightness.
+    """
+    valid = np.isfinite(maps.moment1)
+    extents = [np.ptp(np.flatnonzero(valid.any(axis))) + 1 for axis in (0, 1)]
+    matrix = pixel_matrix(maps.xi, maps.eta)
+    beam_pixels = np.sqrt(maps.beam[0] * maps.beam[1] / abs(np.linalg.det(matrix)))
+    bins = max(1, -(-max(extents) // PIXELS), int(beam_pixels // BEAM))
+    light = np.where(valid, 1.0 if maps.moment0 is None else maps.moment0, 0.0)
+    # About the median: sums of large velocities would lose digits.
+    middle = float(np.median(maps.moment1[valid]))
+    momentum = light * np.where(valid, maps.moment1 - middle, 0.0)
+    count, light, momentum = (block_sum(a.astype(np.float64), (bins, bins)) for a in (valid, light, momentum))
+    kept = count >= 0.5 * bins**2
+    moment1 = np.where(kept, momentum / np.where(kept, light, 1), np.nan)
+    moment0 = None if maps.moment0 is None else np.where(kept, light / bins**2, np.nan)
+    inner = (bins - 1) / 2
+    origin = np.array([maps.xi[0, 0], maps.eta[0, 0]]) + matrix @ [inner, inner]
+    beam = [*np.sqrt(maps.beam[:2] ** 2 + block_fwhm2(bins, matrix)), maps.beam[2]]
+    tensors = [None if a is None else _tensor(a) for a in (moment1, moment0, matrix * bins, origin, beam)]
+    cubes, scale = pseudo_cubes(*tensors)
+    pixels = int(cubes.weight.sum())
+    if pixels < LEAST_PIXELS:
+        raise KinematicsError(
+            f"{pixels} pixels left after binning by {bins}, which the beam and the extent ask for",
+            f"{LEAST_PIXELS} at least",
+            "fit_maps without the pixels far from the galaxy, or with a smaller beam=",
+        )
+    return replace(cubes, edges=cubes.edges + middle), float(1 / scale[0])
+
+
+def pseudo_observation(maps):
+    """The pseudo-cube of moment maps as an `~kinematics_nn.observation.Observation`, for what a fit is drawn on.
+
+    It has no noise: ``rms`` is the faintest light of a valid pixel in a channel, a number to draw by.
+
+    Parameters
+    ----------
+    maps : `~kinematics_nn.observation.maps.MomentMaps`
+    """
+    check_memory(_CHANNELS * maps.moment1.size, "fit_maps of maps cut to the galaxy")
+    middle = float(np.nanmedian(maps.moment1))
+    matrix = pixel_matrix(maps.xi, maps.eta)
+    tensors = [None if a is None else _tensor(a) for a in (maps.moment1 - middle, maps.moment0, matrix, [0.0, 0.0])]
+    cubes, scale = pseudo_cubes(*tensors, _tensor(maps.beam))
+    data = (cubes.data[0] / scale[0]).numpy()
+    edges = cubes.edges[0].double().numpy() + middle
+    used = cubes.weight[0].numpy() > 0
+    step = float(np.diff(edges).mean())
+    header = fits.Header.fromstring(maps.header["celestial"])
+    ctype = {"radio": "VRAD", "optical": "VOPT", "relativistic": "VELO"}[maps.header["convention"]]
+    header.update(
+        {
+            "WCSAXES": 3, "CTYPE3": ctype, "CUNIT3": "m/s", "CRPIX3": 1.0, "CRVAL3": 1e3 * (edges[0] + 0.5 * step),
+            "CDELT3": 1e3 * step,
+        }
+    )  # fmt: skip
+    if maps.header["frame"]:
+        header["SPECSYS"] = maps.header["frame"]
+    own = {key: value for key, value in maps.header.items() if key != "celestial"}
+    least = float(data[data > 0].min()) if used.any() else 1.0
+    return Observation(
+        data=data,
+        valid=np.repeat(used[None], _CHANNELS, axis=0),
+        emission=data > 0,
+        rms=np.full(data.shape, least, dtype=np.float32),
+        edges=edges,
+        xi=maps.xi,
+        eta=maps.eta,
+        beam=maps.beam,
+        correlation=known_correlation("white", "white", beam_covariance(maps.beam, matrix), _CHANNELS),
+        header=own
+        | {
+            "wcs": header.tostring(),
+            "shape": (_CHANNELS, *maps.header["shape"]),
+            "crop": ((0, _CHANNELS), *maps.header["crop"]),
+            "descending": False,
+            "edges": tuple(float(edge) for edge in edges),
+            "n_sources": 1,
+            "noise": {},
+        },
+    )
+
+
+def _tensor(array):
+    return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)[None]
