@@ -104,7 +104,7 @@ def observe_maps(moment1, moment0=None, moment1_error=None, *, wcs=None, beam=No
         )
     beam = cube_beam(None, own_beam if beam is None else beam)
     valid = _filled(velocity)
-    light, brightness = None, u.one
+    light, brightness = None, u.one / _KM_S
     if moment0 is not None:
         light, brightness = _moment0(moment0, velocity.shape)
         valid &= light > 0

@@ -22,8 +22,9 @@ def add_arguments(parser):
         "default the name of the forms. A table of losses goes beside it (.ecsv)")  # fmt: skip
     add("--rotation-curve", metavar="FORM", help="train for this one alone: its answers are narrower")
     add("--surface-brightness", metavar="FORM", help="likewise")
-    add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with a "
-        "form frames-FORM]")  # fmt: skip
+    add("--input", choices=("cubes", "maps"), default="cubes", help="maps: moment maps, for `fit-maps`")
+    add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with "
+        "maps or a form frames-maps, frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
     add("--samples", type=int, default=2_000_000, help="galaxies to train on, counting each time one is seen")
     add("--batch", type=int, default=64)
@@ -55,7 +56,8 @@ def run(args):
     given = {"rotation_curve": args.rotation_curve, "surface_brightness": args.surface_brightness}
     forms = {kind: name for kind, name in given.items() if name}
     ranges = ranges_of_forms(**forms)
-    title = "-".join(re.sub(r"[^\w+-]", "_", name) for name in forms.values())  # a sum's name has colons
+    words = [re.sub(r"[^\w+-]", "_", name) for name in forms.values()]  # a sum's name has colons
+    title = "-".join(words if args.input == "cubes" else [args.input, *words])
     output = _output(args.output or title, weights_folder())
     checkpoint = output.with_suffix(".checkpoint")
     if output.exists() and not args.overwrite:
@@ -66,12 +68,18 @@ def run(args):
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
         )
+    if args.input == "maps" and args.objective != "posterior":
+        raise KinematicsError(
+            f"--objective {args.objective} with --input maps, which are no cubes to render",
+            "the posterior",
+            "train --input maps",
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
         checkpoint.unlink(missing_ok=True)
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
-    made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
+    made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges, input=args.input)
     for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
         pass
     parts = list(load_shards(store, shards).values())
@@ -88,7 +96,7 @@ def run(args):
         seed=args.seed,
         objective=args.objective,
         galaxies=len(data["facts"]),
-        forms=", ".join(f"{kind} {name}" for kind, name in forms.items()),
+        forms=", ".join([*([] if args.input == "cubes" else [args.input]), *(f"{k} {n}" for k, n in forms.items())]),
     )
     trainer = Trainer(settings, data, objective, device)
     if args.start:
@@ -110,6 +118,7 @@ def run(args):
         encoder,
         output,
         {
+            "input": args.input,
             **({"forms": forms} if forms else {}),
             "ranges": asdict(ranges),
             "command": {key: value for key, value in vars(args).items() if isinstance(value, str | int | float)},
