@@ -105,7 +105,7 @@ def fit_maps(
     samples = network_samples(
         observation, forms, n_samples, seed=seed, device=device, weights=weights, cubes=prepare_maps(maps)
     )
-    priors_read = _user_priors(priors, forms, observation.header["flux_unit"])
+    priors_read = _user_priors(dict(priors or {}), forms, observation.header["flux_unit"])
     samples, effective = _with_priors(samples, priors_read, forms, observation, seed)
     best = nearest_median(samples)
     flags = [name for name, raised in disc_flags(observation, forms, samples, best).items() if raised]
