@@ -13,6 +13,7 @@ import numpy as np
 from .arguments import (
     add_calibrate_arguments,
     add_fit_arguments,
+    add_fit_maps_arguments,
     add_simulate_arguments,
     given,
     quantities,
@@ -60,23 +61,31 @@ def main(argv=None):
 def fit(args):
     """Fit a cube and write what is asked for."""
     from .fitting import fit as fit_cube
-    from .results.files import check_writable, table_format
 
-    # Before the work, not after: whatever would stop the writing.
-    for path in (args.output, args.samples, args.plot, args.corner):
-        if path is not None:
-            check_writable(path, args.overwrite)
-    for path in (args.output, args.samples):
-        if path is not None:
-            table_format(path)
-    _check_pictures(args.plot, args.corner)
+    _check_outputs(args)
     options = given(args, *KINDS, "method", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
     options |= quantities(args, distance=u.Mpc, rms=None, rest_value=None)
     if args.beam:
         options["beam"] = read_beam(args.beam)
     cube = _slab(_read(args.cube), args)
-    result = _timed_fit(fit_cube, cube, args.cube, options)
+    _say(f"fitting {args.cube}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    result = _timed(fit_cube, cube, **options)
     # Files first: a reader of the text that goes away (head) must not cost them.
+    _write(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
+    print(result)
+
+
+def fit_maps(args):
+    """Fit a velocity field and write what is asked for."""
+    from .map_fitting import fit_maps as fit_fields
+
+    _check_outputs(args)
+    options = given(args, *KINDS, "weights", "n_samples", "seed", "device", "velocity_convention")
+    options |= given(args, "moment0", "moment1_error") | quantities(args, distance=u.Mpc)
+    if args.beam:
+        options["beam"] = read_beam(args.beam)
+    _say(f"fitting {args.moment1}")
+    result = _timed(fit_fields, args.moment1, **options)
     _write(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
     print(result)
 
@@ -114,7 +123,8 @@ def demo(args):
     _say("simulating a galaxy")
     cube, truth = simulate_galaxy(args.seed)
     _write_cube(cube, folder / "demo.fits", overwrite=True)
-    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **given(args, "device")})
+    _say(f"fitting it, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    result = _timed(fit_cube, cube, seed=args.seed, **given(args, "device"))
     names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
     _write(result, *(folder / name for name in names), overwrite=True)
     print(comparison(result, truth))
@@ -194,6 +204,10 @@ def _parser(argv):
     add_fit_arguments(sub)
     sub.set_defaults(run=fit)
 
+    sub = commands.add_parser("fit-maps", help="fit a velocity field", description=fit_maps.__doc__)
+    add_fit_maps_arguments(sub)
+    sub.set_defaults(run=fit_maps)
+
     sub = commands.add_parser("simulate", help="write a mock cube", description=simulate.__doc__)
     add_simulate_arguments(sub)
     sub.set_defaults(run=simulate)
@@ -267,12 +281,24 @@ def _slab(cube, args):
     return cube[len(edges) - 1 - stop : len(edges) - 1 - start] if axis.descending else cube[start:stop]
 
 
-def _timed_fit(fit_cube, cube, name, options):
-    _say(f"fitting {name}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+def _timed(fit_it, data, **options):
     start = time.perf_counter()
-    result = fit_cube(cube, **options)
+    result = fit_it(data, **options)
     _say(f"fitted in {time.perf_counter() - start:.1f} s")
     return result
+
+
+def _check_outputs(args):
+    """Before the work, not after: whatever would stop the writing."""
+    from .results.files import check_writable, table_format
+
+    for path in (args.output, args.samples, args.plot, args.corner):
+        if path is not None:
+            check_writable(path, args.overwrite)
+    for path in (args.output, args.samples):
+        if path is not None:
+            table_format(path)
+    _check_pictures(args.plot, args.corner)
 
 
 def _check_pictures(*paths):
