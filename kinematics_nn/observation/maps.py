@@ -263,5 +263,5 @@ def _velref(header):
 
 def _span(flags, pad):
     """Slice from the first to the last true flag and ``pad`` on both sides, of two pixels or more."""
-    where, pad = np.flatnonzero(flags), max(1, int(np.ceil(pad)))
+    where, pad = np.flatnonzero(flags), max(1, int(np.ceil(pad - 1e-6)))
     return slice(max(0, int(where[0]) - pad), min(len(flags), int(where[-1]) + 1 + pad))
