@@ -1,4 +1,4 @@
-"""`fit_maps` from door to table. The network is untrained: its draws lie about what the frame says, as wide as a prior."""
+"""`fit_maps` from door to table. The network is untrained: its draws lie about the frame, as wide as a prior."""
 
 import pickle
 
