@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS, FITSFixedWarning
 from radio_beam import Beam
 from radio_beam.beam import NoBeamException
@@ -162,7 +163,8 @@ def _map(given, name):
         header = getattr(given, "header", None) or fits.Header()
         unit, wcs = getattr(given, "unit", None) or u.one, getattr(given, "wcs", None)
         beam = _own_beam(given)
-        mask = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else False
+        mask = given.mask if isinstance(given, (np.ma.MaskedArray, Masked)) else False
+        given = given.unmasked if isinstance(given, Masked) else given
         values = np.where(mask, np.nan, np.asarray(getattr(given, "value", given), dtype=np.float64))
     values = values.squeeze()
     if values.ndim != 2 or min(values.shape) < 2:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from radio_beam import Beam
 from spectral_cube import Projection
@@ -59,7 +60,9 @@ def test_any_guise_gives_the_same(tmp_path, wanted):
     bare, wcs = velocities() * KM_S, WCS(header())
     projection = Projection(bare, wcs=wcs, header=header(), beam=Beam(2 * u.arcsec, 1 * u.arcsec, 30 * u.deg))
     beam = Beam(2 * u.arcsec, 1 * u.arcsec, 30 * u.deg)
-    for given, options in ((path, {}), (str(path), {}), (projection, {}), (bare, {"wcs": wcs, "beam": beam})):
+    sky = {"wcs": wcs, "beam": beam}
+    masked = Masked(np.nan_to_num(velocities(), nan=7.0) * KM_S, mask=np.isnan(velocities()))
+    for given, options in ((path, {}), (str(path), {}), (projection, {}), (bare, sky), (masked, sky)):
         maps = observe_maps(given, **options)
         np.testing.assert_allclose(maps.moment1, wanted.moment1, rtol=1e-12)
         np.testing.assert_allclose(maps.beam, wanted.beam)
