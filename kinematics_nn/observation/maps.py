@@ -11,16 +11,20 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS, FITSFixedWarning
 from radio_beam import Beam
 from radio_beam.beam import NoBeamException
+from scipy import ndimage
 from spectral_cube.utils import NoBeamError
 
 from kinematics_nn.errors import BlankCube, KinematicsError, MissingBeam, MissingVelocity, WrongMask, WrongUnit
 from kinematics_nn.observation.brightness import PER_AREA, cube_beam, flux_scale
 from kinematics_nn.observation.grid import pixel_scales, sky_grid
 
-__all__ = ["LARGEST_ERROR", "MomentMaps", "observe_maps"]
+__all__ = ["LARGEST_ERROR", "SMALLEST_PIECE", "MomentMaps", "observe_maps"]
 
 LARGEST_ERROR = 3.0
 """Errors of moment 1 above this, times the median one, blank a pixel."""
+
+SMALLEST_PIECE = 0.05
+"""Islands of fewer valid pixels than this share of the largest one's are taken as noise, and blank."""
 
 _CONVENTIONS = ("radio", "optical", "relativistic")
 _ZEROS = 0.1  # share of pixels that are 0 exactly, in a map without any other blank: these are its blanks
@@ -60,7 +64,8 @@ def observe_maps(moment1, moment0=None, moment1_error=None, *, wcs=None, beam=No
     Read moment maps into plain arrays, cut to their valid pixels and two beams around them.
 
     A pixel is valid where moment 1 is finite, moment 0 above 0, and the error of moment 1 finite, above 0 and not more
-    than three times its median. In maps of which no pixel is blank and a tenth are 0 exactly, 0 is blank.
+    than three times its median. In maps of which no pixel is blank and a tenth are 0 exactly, 0 is blank. Islands of
+    less than a twentieth of the largest one's pixels, which noise leaves in a mask, are blanked.
 
     Parameters
     ----------
@@ -117,6 +122,7 @@ def observe_maps(moment1, moment0=None, moment1_error=None, *, wcs=None, beam=No
             "some valid pixels",
             "fit_maps(moment1)",
         )
+    valid = _large_pieces(valid)
     scales = pixel_scales(celestial)
     crop = tuple(_span(valid.any(axis=1 - axis), 2 * beam.major.to_value(u.arcsec) / scales[axis]) for axis in (0, 1))
     sky = sky_grid(celestial, crop)
@@ -218,6 +224,14 @@ def _filled(velocity):
     valid = np.isfinite(velocity)
     zero = velocity == 0
     return valid & ~zero if valid.all() and zero.mean() > _ZEROS else valid
+
+
+def _large_pieces(valid):
+    """Valid pixels without the small islands that noise leaves in a mask; touching at corners is touching."""
+    labels, count = ndimage.label(valid, np.ones((3, 3)))
+    pixels = np.bincount(labels.ravel(), minlength=count + 1)
+    pixels[0] = 0
+    return (pixels >= SMALLEST_PIECE * pixels.max())[labels] & valid
 
 
 def _moment0(given, shape):

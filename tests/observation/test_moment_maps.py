@@ -102,6 +102,14 @@ def test_what_is_blank():
     assert np.isfinite(observe_maps(hdu(zeros, BUNIT="km/s")).moment1).sum() == 1199
 
 
+def test_small_islands_are_noise_and_pieces_are_not():
+    field = velocities()
+    field[:, 20] = np.nan  # the galaxy in two halves, of 120 and 108 pixels
+    field[25, 35:40], field[28, 0:7] = 1000.0, 1000.0  # of five and of seven
+    found = observe_maps(hdu(field, BUNIT="km/s"))
+    assert np.isfinite(found.moment1).sum() == 120 + 108 + 7
+
+
 @pytest.mark.parametrize(
     ("cards", "convention"), [({}, "optical"), ({"VELREF": 2}, "optical"), ({"VELREF": 258}, "radio")]
 )
