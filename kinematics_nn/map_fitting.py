@@ -9,7 +9,9 @@ from .fitting import _check, _check_weights, _device, _distance, _provenance, _u
 
 __all__ = ["fit_maps"]
 
-_POOR = 0.3  # median residual over the median velocity about the field's middle: 0.05 to 0.2 of discs, 0.4 of a merger
+_POOR = (
+    0.2  # median residual over the median velocity about the field's middle: 0.03 to 0.15 of discs, 0.24 of a merger
+)
 
 
 def fit_maps(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from astropy.io import fits
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 
 import kinematics_nn
 from kinematics_nn import cli
@@ -15,7 +16,7 @@ from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network.encoder import KinematicEncoder
 from kinematics_nn.network.frame import make_frame
 from kinematics_nn.network.targets import encode_targets, possible
-from kinematics_nn.network.weights import save_encoder
+from kinematics_nn.network.weights import list_weights, save_encoder
 from kinematics_nn.training.maps import MapSimulator
 from kinematics_nn.training.objectives import target_floor
 
@@ -77,6 +78,46 @@ def test_the_summary_says_what_it_is(fit, weights):
     assert row.meta["input"] == ["moment1", "moment0"]
     assert row.meta["weights"]["name"] == "untrained"
     assert 0 <= row.meta["residual"] < 0.5
+
+
+@pytest.mark.skipif("maps" not in list_weights(), reason="no trained weights of maps here")
+@pytest.mark.parametrize("with_light", [True, False])
+def test_trained_weights_find_a_disc(with_light):
+    """Noisy maps of a disc, masked as surveys do; the posterior holds the truth and is no wider than it has to be."""
+    truth = {"inclination": 55 * u.deg, "pa": 210 * u.deg, "vsys": 30 * u.km / u.s}
+    curve = kinematics_nn.models.ArctanRotationCurve(vmax=180 * u.km / u.s, r_turn=1.5 * u.arcsec)
+    light = kinematics_nn.models.ExponentialDisc(r_scale=6 * u.arcsec)
+    cube = kinematics_nn.simulate(
+        **truth, beam=4 * u.arcsec, rotation_curve=curve, surface_brightness=light, rms=0.7 * u.mJy / u.beam, seed=2
+    )
+    moment0, moment1 = survey_maps(cube)
+    fit = kinematics_nn.fit_maps(moment1, moment0 if with_light else None, n_samples=1000, seed=1)
+    v22_sini = curve(2.2 * 6 * u.arcsec).to_value(u.km / u.s) * np.sin(np.deg2rad(55))
+    # Each within three of its own sigma, and the sigmas of a map that is good: the widths of the prior are far above.
+    for name, true, widest in (
+        ("inclination", 55, 10), ("pa", 210, 3), ("vsys", 30, 5), ("v22_sini", v22_sini, 0.15 * v22_sini),
+    ):  # fmt: skip
+        values = fit.samples[name].value
+        assert abs(np.median(values) - true) < 3 * values.std(), name
+        assert values.std() < widest, name
+    assert "POOR_FIT" not in fit.flags
+
+
+def survey_maps(cube):
+    """HDUs of moments 0 and 1 over the voxels above 4 sigma of the cube smoothed by a beam."""
+    data = cube.unitless_filled_data[:]
+    smooth = gaussian_filter(data, (1, 1.7, 1.7))
+    light = np.where(smooth > 4 * np.sqrt(np.mean(smooth[smooth < 0] ** 2)), data, 0)
+    velocity = cube.spectral_axis.to_value(u.km / u.s)
+    moment0 = 10 * light.sum(0)
+    moment0[moment0 <= 0] = np.nan
+    moment1 = 10 * np.einsum("cyx,c->yx", light, velocity) / moment0
+    header = cube.wcs.celestial.to_header()
+    header.update({"BMAJ": 4 / 3600, "BMIN": 4 / 3600, "BPA": 0.0, "VELREF": 257})
+    units = ((moment0, "Jy/beam.km/s"), (moment1, "km/s"))
+    return [
+        fits.PrimaryHDU(plane, fits.Header(header, copy=True) + fits.Header({"BUNIT": unit})) for plane, unit in units
+    ]
 
 
 def test_the_same_seed_the_same_samples(maps, weights, fit):
