@@ -9,7 +9,7 @@ from .fitting import _check, _check_weights, _device, _distance, _provenance, _u
 
 __all__ = ["fit_maps"]
 
-# Median residual over the median velocity about the field's middle: 0.03 to 0.15 of discs, 0.24 of a merger.
+# Median residual over the median velocity about the field's middle: 0.03 to 0.17 of discs, 0.21 to 0.28 of a merger.
 _POOR = 0.2
 
 
