@@ -12,6 +12,7 @@ from .accessor import register_accessor
 
 __all__ = [
     "fit",
+    "fit_maps",
     "compare",
     "simulate",
     "register",
@@ -27,6 +28,7 @@ __version__ = version("kinematics_nn")
 # Public name -> the module that holds it; None where the name is the module.
 _HOMES = {
     "fit": "fitting",
+    "fit_maps": "map_fitting",
     "compare": "comparison",
     "simulate": "simulation",
     "register": "forms",

@@ -15,7 +15,7 @@ from .options import (
     torch_device,
 )
 
-__all__ = ["fit"]
+__all__ = ["fit", "provenance"]
 
 
 def fit(
@@ -164,7 +164,7 @@ def fit(
             "method": method,
             "reduced_chi2": reduced_chi2,
             **report,
-            **_provenance(observation, forms, info, seed, device, priors),
+            **provenance(observation, forms, info, seed, device, priors),
             **({} if distance is None else {"distance": distance}),
         },
         best=best,
@@ -175,7 +175,8 @@ def fit(
     )
 
 
-def _provenance(observation, forms, info, seed, device, priors):
+def provenance(observation, forms, info, seed, device, priors):
+    """What a fit's ``meta`` says of where it comes from, a dict."""
     import torch
 
     from . import __version__

@@ -4,7 +4,7 @@ import numpy as np
 
 from .options import held_values, own_priors
 
-__all__ = ["posterior"]
+__all__ = ["posterior", "with_priors"]
 
 _DRAWS = 1000  # of the network, that a refinement starts from
 
@@ -70,7 +70,7 @@ def _network(observation, forms, *, n_samples, seed, device, weights, priors, **
     from .results.samples import nearest_median
 
     samples = network_samples(observation, forms, n_samples, seed=seed, device=device, weights=weights)
-    samples, effective = _with_priors(samples, priors, forms, observation, seed)
+    samples, effective = with_priors(samples, priors, forms, observation, seed)
     report = {"n_effective": effective, "sample_efficiency": effective / n_samples}
     return samples, nearest_median(samples), report, None
 
@@ -106,7 +106,7 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
     return whole(samples), best, report, whole(weighted)
 
 
-def _with_priors(samples, priors, forms, observation, seed):
+def with_priors(samples, priors, forms, observation, seed):
     """Samples resampled to the user's priors, and their effective number."""
     from .inference.diagnosis import form_priors
     from .inference.priors import prior_weights

@@ -59,8 +59,14 @@ def _check_fallback(fallback, method):
     need_dynesty()
 
 
-def check_weights(info, forms):
-    """Refuse weights that were trained on other forms alone: what they say of these is the wrong prior's."""
+def check_weights(info, forms, input="cubes"):
+    """Refuse weights of another input, or of other forms alone: what they say of these is the wrong prior's."""
+    trained = info.get("input", "cubes")
+    if trained != input:
+        call = {"cubes": "fit(cube)", "maps": "fit_maps(moment1)"}
+        raise KinematicsError(
+            f"weights {info['name']!r}, trained on {trained}", f"weights trained on {input}", call[trained]
+        )
     for slot, name in info.get("forms", {}).items():
         found = getattr(forms, slot).name
         if found != name:

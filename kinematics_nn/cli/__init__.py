@@ -6,8 +6,8 @@ import sys
 import warnings
 
 from ..errors import KinematicsError
-from .arguments import add_calibrate_arguments, add_fit_arguments, add_simulate_arguments
-from .commands import calibrate, card, demo, fit, simulate
+from .arguments import add_calibrate_arguments, add_fit_arguments, add_fit_maps_arguments, add_simulate_arguments
+from .commands import calibrate, card, demo, fit, fit_maps, simulate
 from .listing import forms, info
 from .messages import one_line, say
 
@@ -53,6 +53,10 @@ def _parser(argv):
     sub = commands.add_parser("fit", help="fit a cube", description=fit.__doc__)
     add_fit_arguments(sub)
     sub.set_defaults(run=fit)
+
+    sub = commands.add_parser("fit-maps", help="fit a velocity field", description=fit_maps.__doc__)
+    add_fit_maps_arguments(sub)
+    sub.set_defaults(run=fit_maps)
 
     sub = commands.add_parser("simulate", help="write a mock cube", description=simulate.__doc__)
     add_simulate_arguments(sub)

@@ -12,6 +12,7 @@ from ..quantities import parse_quantity
 __all__ = [
     "add_calibrate_arguments",
     "add_fit_arguments",
+    "add_fit_maps_arguments",
     "add_simulate_arguments",
     "given",
     "quantities",
@@ -25,13 +26,7 @@ __all__ = [
 def add_fit_arguments(sub):
     """Declare what ``kinematics-nn fit`` takes."""
     sub.add_argument("cube", metavar="CUBE", help="path of a cube, or a name of kinematics_nn.datasets")
-    sub.add_argument("--output", metavar="TABLE", help="summary: .ecsv, .fits or .vot")
-    sub.add_argument("--samples", metavar="TABLE", help="samples: .ecsv, .fits or .vot")
-    sub.add_argument(
-        "--plot", metavar="PICTURE", help="maps, position-velocity slice, rotation curve: .png, .pdf, .svg"
-    )
-    sub.add_argument("--corner", metavar="PICTURE", help="joint posterior: .png, .pdf, .svg")
-    sub.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    _output_arguments(sub)
     sub.add_argument("--region", metavar="FILE", help="DS9 or CRTF file of the galaxy")
     sub.add_argument(
         "--slab", metavar="'VMIN:VMAX km/s'", help="channels to use (as --slab='-100:300 km/s' if negative)"
@@ -39,10 +34,6 @@ def add_fit_arguments(sub):
     _beam_argument(sub)
     sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; measured by default")
     sub.add_argument("--rest-value", metavar="QUANTITY", help="rest frequency or wavelength, where the header has none")
-    sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
-    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
-    for kind in KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
     sub.add_argument("--method", choices=("refined", "network"), help="the exact likelihood, or the network alone")
     sub.add_argument("--min-ess", type=float, metavar="N", help="effective draws that refined goes on until")
     sub.add_argument("--fallback", choices=("dynesty",), help="what refined falls back on, for minutes to hours")
@@ -51,6 +42,32 @@ def add_fit_arguments(sub):
         "--fixed", nargs="+", metavar="NAME=QUANTITY", help="parameters to hold, such as 'thickness=0 arcsec'"
     )
     sub.add_argument("--progress", action="store_true", help="say every step")
+    _posterior_arguments(sub)
+
+
+def add_fit_maps_arguments(sub):
+    """Declare what ``kinematics-nn fit-maps`` takes."""
+    sub.add_argument("moment1", metavar="MOMENT1", help="FITS file of a velocity field")
+    sub.add_argument("--moment0", metavar="FILE", help="FITS file of the integrated brightness")
+    sub.add_argument("--moment1-error", metavar="FILE", help="FITS file of the velocity field's error")
+    _output_arguments(sub)
+    _beam_argument(sub)
+    _posterior_arguments(sub)
+
+
+def _output_arguments(sub):
+    sub.add_argument("--output", metavar="TABLE", help="summary: .ecsv, .fits or .vot")
+    sub.add_argument("--samples", metavar="TABLE", help="samples: .ecsv, .fits or .vot")
+    sub.add_argument("--plot", metavar="PICTURE", help="maps, rotation curve and, of cubes, slice: .png, .pdf, .svg")
+    sub.add_argument("--corner", metavar="PICTURE", help="joint posterior: .png, .pdf, .svg")
+    sub.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def _posterior_arguments(sub):
+    sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
+    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
+    for kind in KINDS:
+        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
     sub.add_argument(
         "--weights", metavar="NAME", help="of weights that kinematics-nn info lists, or a .safetensors file"
     )

@@ -1,4 +1,4 @@
-"""The commands that work: fit, simulate, demo, calibrate and card."""
+"""The commands that work: fit, fit-maps, simulate, demo, calibrate and card."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from .arguments import given, quantities, read_beam, read_fixed, read_lsf, read_
 from .files import check_pictures, cut_slab, read_cube, write_cube, write_results
 from .messages import say
 
-__all__ = ["calibrate", "card", "demo", "fit", "simulate"]
+__all__ = ["calibrate", "card", "demo", "fit", "fit_maps", "simulate"]
 
 _KM_S = u.km / u.s
 
@@ -20,16 +20,8 @@ _KM_S = u.km / u.s
 def fit(args):
     """Fit a cube and write what is asked for."""
     from ..fitting import fit as fit_cube
-    from ..results.files import check_writable, table_format
 
-    # Before the work, not after: whatever would stop the writing.
-    for path in (args.output, args.samples, args.plot, args.corner):
-        if path is not None:
-            check_writable(path, args.overwrite)
-    for path in (args.output, args.samples):
-        if path is not None:
-            table_format(path)
-    check_pictures(args.plot, args.corner)
+    _check_outputs(args)
     names = ("method", "min_ess", "fallback", "weights", "n_samples", "seed", "device", "region", "velocity_convention")
     options = given(args, *KINDS, *names)
     options |= quantities(args, distance=u.Mpc, rms=None, rest_value=None)
@@ -42,8 +34,24 @@ def fit(args):
     if args.progress:
         options["progress"] = say
     cube = cut_slab(read_cube(args.cube), args)
-    result = _timed_fit(fit_cube, cube, args.cube, options)
+    say(f"fitting {args.cube}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    result = _timed(fit_cube, cube, **options)
     # Files first: a reader of the text that goes away (head) must not cost them.
+    write_results(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
+    print(result)
+
+
+def fit_maps(args):
+    """Fit a velocity field and write what is asked for."""
+    from ..map_fitting import fit_maps as fit_fields
+
+    _check_outputs(args)
+    options = given(args, *KINDS, "weights", "n_samples", "seed", "device", "velocity_convention")
+    options |= given(args, "moment0", "moment1_error") | quantities(args, distance=u.Mpc)
+    if args.beam:
+        options["beam"] = read_beam(args.beam)
+    say(f"fitting {args.moment1}")
+    result = _timed(fit_fields, args.moment1, **options)
     write_results(result, args.output, args.samples, args.plot, args.corner, args.overwrite)
     print(result)
 
@@ -81,7 +89,8 @@ def demo(args):
     say("simulating a galaxy")
     cube, truth = simulate_galaxy(args.seed)
     write_cube(cube, folder / "demo.fits", overwrite=True)
-    result = _timed_fit(fit_cube, cube, "it", {"seed": args.seed, **given(args, "device")})
+    say(f"fitting it, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+    result = _timed(fit_cube, cube, seed=args.seed, **given(args, "device"))
     names = ("demo.ecsv", "demo_samples.fits", "demo.png", "demo_corner.png")
     write_results(result, *(folder / name for name in names), overwrite=True)
     print(comparison(result, truth))
@@ -111,12 +120,24 @@ def calibrate(args):
         say(f"wrote {path}")
 
 
-def _timed_fit(fit_cube, cube, name, options):
-    say(f"fitting {name}, {' x '.join(str(n) for n in cube.shape)} voxels (channel, y, x)")
+def _timed(fit_it, data, **options):
     start = time.perf_counter()
-    result = fit_cube(cube, **options)
+    result = fit_it(data, **options)
     say(f"fitted in {time.perf_counter() - start:.1f} s")
     return result
+
+
+def _check_outputs(args):
+    """Before the work, not after: whatever would stop the writing."""
+    from ..results.files import check_writable, table_format
+
+    for path in (args.output, args.samples, args.plot, args.corner):
+        if path is not None:
+            check_writable(path, args.overwrite)
+    for path in (args.output, args.samples):
+        if path is not None:
+            table_format(path)
+    check_pictures(args.plot, args.corner)
 
 
 def card(args):

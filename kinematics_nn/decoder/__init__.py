@@ -5,7 +5,7 @@ from .disc import DiscDecoder
 from .galaxies import GEOMETRY, Forms
 from .grid import Grid, regular_grid
 from .quadrature import Quadrature
-from .render import render, render_on
+from .render import render, render_on, render_wide
 
 __all__ = [
     "GEOMETRY",
@@ -18,4 +18,5 @@ __all__ = [
     "regular_grid",
     "render",
     "render_on",
+    "render_wide",
 ]

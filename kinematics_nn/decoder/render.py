@@ -54,3 +54,34 @@ def _whole(grid, header):
     xi, eta = (plane[0, 0] + matrix[k, 0] * x + matrix[k, 1] * y for k, plane in enumerate((grid.xi, grid.eta)))
     edges = torch.as_tensor(np.asarray(header["edges"]), dtype=matrix.dtype)
     return replace(grid, xi=xi, eta=eta, edges=edges)
+
+
+def render_wide(observation, forms, parameters, channels, reach):
+    """A disc's brightness over all of its line, whatever band the observation has.
+
+    Parameters
+    ----------
+    observation : `~kinematics_nn.observation.Observation`
+    forms : Forms
+    parameters : dict
+        As `render` takes them.
+    channels : int
+        Of the band.
+    reach : float
+        How far the band goes past the largest speed, in the largest dispersions.
+
+    Returns
+    -------
+    edges : ndarray (channels + 1,)
+        [km/s]
+    cube : ndarray (channels, y, x)
+    """
+    grid = Grid.from_observation(observation)
+    radii = np.linspace(0, 1, 200)[1:] * float(torch.hypot(grid.xi, grid.eta).max()) * 2
+    slots = {slot: [parameters[name] for name in names] for slot, names in forms.slots.items()}
+    speed = float(np.max(forms.rotation_curve.evaluate(radii, *slots["rotation_curve"])))
+    sigma = float(np.max(forms.velocity_dispersion.evaluate(radii, *slots["velocity_dispersion"])))
+    half = (speed * np.sin(np.deg2rad(parameters["inclination"])) + reach * sigma) * 1.02
+    edges = parameters["vsys"] + np.linspace(-half, half, channels + 1)
+    wide = replace(grid, edges=torch.as_tensor(edges, dtype=grid.edges.dtype))
+    return edges, render_on(wide, forms, parameters).numpy()

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..decoder import render
 
-__all__ = ["beams_across", "diagnose", "form_priors"]
+__all__ = ["beams_across", "diagnose", "disc_flags", "form_priors"]
 
 
 def beams_across(observation, parameters, forms):
@@ -44,7 +44,6 @@ def diagnose(observation, forms, samples, best):
     dof = max(1, rest.size - len(forms.parameter_names))
     reduced = float(np.sum(rest.astype(np.float64) ** 2) / dof)
     snr = float((observation.data / observation.rms)[observation.emission].max())
-    low, high = np.percentile(samples["inclination"], [16, 84])
     channels = np.flatnonzero(observation.emission.any((1, 2)))
     (first, last), n = observation.header["crop"][0], observation.header["shape"][0]
     if observation.header["descending"]:
@@ -52,15 +51,23 @@ def diagnose(observation, forms, samples, best):
     at_edge = first + channels[0] == 0 or first + channels[-1] == n - 1
     flags = {
         "LOW_SNR": snr < 5,
-        "UNRESOLVED": beams_across(observation, best, forms) < 2,
-        "FACE_ON": low < 15,
-        "EDGE_ON": high > 82,
+        **disc_flags(observation, forms, samples, best),
         "BAND_EDGE": at_edge,
-        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples),
         # The voxels are correlated over the beam and not independent, which makes the bound a generous one.
         "POOR_FIT": reduced > 1 + 5 * np.sqrt(2 / dof * _voxels_a_beam(observation)),
     }
     return reduced, [name for name, raised in flags.items() if raised]
+
+
+def disc_flags(observation, forms, samples, best):
+    """The flags that a disc has whatever it was seen in: dict of name to bool; arguments as `diagnose` takes them."""
+    low, high = np.percentile(samples["inclination"], [16, 84])
+    return {
+        "UNRESOLVED": beams_across(observation, best, forms) < 2,
+        "FACE_ON": low < 15,
+        "EDGE_ON": high > 82,
+        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples),
+    }
 
 
 def _voxels_a_beam(observation):

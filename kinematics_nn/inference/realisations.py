@@ -19,11 +19,14 @@ from .projection import project
 __all__ = ["network_draws", "network_samples"]
 
 
-def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT):
+def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT, cubes=None):
     """Monte-Carlo-dropout realisations of the network for an observation.
 
     Every realisation is one draw from the density under dropout masks of its own, so that the draws are from the
     integral over weights, P(k|x,D) = int P(k|x,w) q(w) dw (Dawson et al. 2021, MNRAS 503, 574, eq. 3).
+
+    ``cubes``, where given, is what the network takes and its unit, in place of what
+    `~kinematics_nn.network.prepare.prepare` makes of the observation.
 
     Returns
     -------
@@ -33,7 +36,7 @@ def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT
         With scalar attributes; ``flux`` in the cube's unit times km/s arcsec2.
     """
     encoder = load_encoder(weights, str(device))
-    cubes, unit = prepare(observation)
+    cubes, unit = prepare(observation) if cubes is None else cubes
     with torch.no_grad():
         frame = make_frame(cubes)
         trunk = encoder.trunk(frame.image.to(device), frame.facts.to(device))
@@ -52,15 +55,15 @@ def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT
     return targets, replace(frame, flux=frame.flux * unit)
 
 
-def network_samples(observation, forms, n_samples, *, seed, device="cpu", weights=DEFAULT):
-    """Samples of the parameters of ``forms`` from the network alone.
+def network_samples(observation, forms, n_samples, *, seed, device="cpu", weights=DEFAULT, cubes=None):
+    """Samples of the parameters of ``forms`` from the network alone; ``cubes`` as `network_draws` takes it.
 
     Returns
     -------
     dict
         Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
     """
-    targets, frame = network_draws(observation, n_samples, seed=seed, device=device, weights=weights)
+    targets, frame = network_draws(observation, n_samples, seed=seed, device=device, weights=weights, cubes=cubes)
     beam = float(np.sqrt(observation.beam[0] * observation.beam[1]))
     with torch.no_grad():
         disc, curve, light = project(targets, frame, forms, beam)

@@ -6,9 +6,9 @@ from scipy.ndimage import gaussian_filter
 
 from .frame import Cubes
 
-__all__ = ["prepare"]
+__all__ = ["BEAM", "PIXELS", "block_fwhm2", "block_sum", "prepare"]
 
-_PIXELS, _CHANNELS, _BEAM = 48, 36, 9
+PIXELS, _CHANNELS, BEAM = 48, 36, 9
 """Largest extent of the emission in pixels and channels, and of the beam in pixels, that the simulations hold."""
 
 _BAND = 40
@@ -33,14 +33,14 @@ def prepare(observation, seed=0):
     extents = [span[-1] - span[0] + 1 for span in spans]
     matrix = observation.pixel_matrix
     beam_pixels = np.sqrt(observation.beam[0] * observation.beam[1] / abs(np.linalg.det(matrix)))
-    bins = max(1, -(-max(extents[1:]) // _PIXELS), int(beam_pixels // _BEAM))
+    bins = max(1, -(-max(extents[1:]) // PIXELS), int(beam_pixels // BEAM))
     channels = max(1, -(-extents[0] // _CHANNELS))
     factors = (channels, bins, bins)
-    valid = _sum(observation.valid.astype(np.float32), factors)
-    data = _sum(observation.data * observation.valid, factors) / np.maximum(valid, 1)
+    valid = block_sum(observation.valid.astype(np.float32), factors)
+    data = block_sum(observation.data * observation.valid, factors) / np.maximum(valid, 1)
     whole = np.prod(factors)
     data[valid < 0.5 * whole] = 0
-    source = _sum(emission.astype(np.float32), factors) > 0
+    source = block_sum(emission.astype(np.float32), factors) > 0
     used = (valid >= 0.5 * whole) & ~source
     typical = float(np.median(observation.rms[emission])) if emission.any() else float(np.median(observation.rms))
     sample = data[used]
@@ -57,14 +57,12 @@ def prepare(observation, seed=0):
         data = data + np.where(valid > 0, noise * (peak / _SNR / noise.std()), 0)
         unit = float(np.hypot(unit, peak / _SNR))
     relative = np.where(observation.valid, typical / observation.rms, 0).mean(0, dtype=np.float32)
-    weight = _sum(relative[None], (1, bins, bins))[0] / bins**2
+    weight = block_sum(relative[None], (1, bins, bins))[0] / bins**2
     edges = np.append(observation.edges[:-1:channels], observation.edges[-1])
     data, edges = _pad_band(data, edges, source)
     inner = (bins - 1) / 2
     origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
-
-    # Averaging over a block widens the beam by the block's own second moment, here as the square of a FWHM.
-    block = 8 * np.log(2) / 12 * (bins**2 - 1) * abs(np.linalg.det(matrix))
+    block = block_fwhm2(bins, matrix)
 
     def tensor(array):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)[None]
@@ -90,7 +88,15 @@ def _pad_band(data, edges, source):
     return np.pad(data, ((low, high), (0, 0), (0, 0))), edges
 
 
-def _sum(cube, factors):
+def block_fwhm2(bins, matrix):
+    """What averaging over blocks of ``bins`` pixels a side adds to the square of the beam's FWHM [arcsec2].
+
+    It is the block's own second moment.
+    """
+    return 8 * np.log(2) / 12 * (bins**2 - 1) * abs(np.linalg.det(matrix))
+
+
+def block_sum(cube, factors):
     """Sum over blocks of ``factors``; the last block of an axis may be cut off by its end."""
     for axis, factor in enumerate(factors):
         if factor > 1:

@@ -11,7 +11,9 @@ from .maps import emission_extent, moments, position_velocity
 from .style import CURVE, KM_S, MODEL, STYLE, symbol
 from .text import rounded
 
-__all__ = ["plot_fit"]
+__all__ = ["plot_fit", "plot_maps"]
+
+_SIZE = 7.2, 7.1  # inches, as all places in the figure: the maps are square and the colour bars as high as they are
 
 
 def plot_fit(fit):
@@ -34,37 +36,69 @@ def plot_fit(fit):
 
     model = render_model(fit, full=False)
     with plt.rc_context(STYLE):
-        # Places in inches, so that the maps are square and the colour bars are as high as they are.
-        width, height = 7.2, 7.1
-        fig = plt.figure(figsize=(width, height))
-        maps = fig.add_gridspec(
-            2,
-            6,
-            width_ratios=[1, 1, 0.06, 0.46, 1, 0.06],
-            wspace=0.06,
-            hspace=0.05,
-            left=0.95 / width,
-            right=6.68 / width,
-            bottom=3.26 / height,
-            top=6.39 / height,
-        )
-        _draw_maps(fig, maps, fit, model)
+        width, height = _SIZE
+        fig = plt.figure(figsize=_SIZE)
+        mask = fit.observation.emission & fit.observation.valid
+        seen, made = (moments(cube, mask, fit.observation.edges) for cube in (fit.observation.data, model))
+        _draw_maps(fig, fit, seen, made, mask)
         panels = fig.add_gridspec(
             1, 2, wspace=0.26, left=0.62 / width, right=7.1 / width, bottom=0.45 / height, top=2.55 / height
         )
         _draw_slice(fig.add_subplot(panels[0]), fit, model)
         _draw_curve(fig.add_subplot(panels[1]), fit)
-        name, facts = _headline(fit)
-        fig.text(0.5, 6.92 / height, name, ha="center", fontsize=10, weight="bold")
-        fig.text(0.5, 6.72 / height, facts, ha="center", fontsize=8.5)
-        fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=MODEL)
+        _draw_headline(fig, fit)
     return fig
 
 
-def _draw_maps(fig, grid, fit, model):
+def plot_maps(fit):
+    """
+    Draw maps of data, model and residual, and the rotation curve, as `plot_fit` does, of a fit of moment maps.
+
+    Parameters
+    ----------
+    fit : `~kinematics_nn.results.MapFit`
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+    """
+    import matplotlib.pyplot as plt
+
+    observation = fit.observation
+    with plt.rc_context(STYLE):
+        width, height = _SIZE
+        fig = plt.figure(figsize=_SIZE)
+        seen = moments(observation.data, observation.emission, observation.edges)
+        made = tuple(np.where(np.isfinite(seen[1]), plane, np.nan) for plane in fit.model_moments())
+        _draw_maps(fig, fit, seen, made, observation.emission)
+        panel = fig.add_gridspec(1, 1, left=1.9 / width, right=5.4 / width, bottom=0.45 / height, top=2.55 / height)
+        _draw_curve(fig.add_subplot(panel[0]), fit)
+        _draw_headline(fig, fit)
+    return fig
+
+
+def _draw_headline(fig, fit):
+    width, height = _SIZE
+    name, facts = _headline(fit)
+    fig.text(0.5, 6.92 / height, name, ha="center", fontsize=10, weight="bold")
+    fig.text(0.5, 6.72 / height, facts, ha="center", fontsize=8.5)
+    fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=MODEL)
+
+
+def _draw_maps(fig, fit, seen, made, mask):
     observation, vsys = fit.observation, fit.best_values["vsys"]
-    mask = observation.emission & observation.valid
-    seen, made = (moments(cube, mask, observation.edges) for cube in (observation.data, model))
+    width, height = _SIZE
+    grid = fig.add_gridspec(
+        2,
+        6,
+        width_ratios=[1, 1, 0.06, 0.46, 1, 0.06],
+        wspace=0.06,
+        hspace=0.05,
+        left=0.95 / width,
+        right=6.68 / width,
+        bottom=3.26 / height,
+        top=6.39 / height,
+    )
     seen, made = ((m0, m1 - vsys) for m0, m1 in (seen, made))
     _, (y0, y1), (x0, x1) = observation.header["crop"]
     wcs = input_wcs(observation).celestial[y0:y1, x0:x1]

@@ -25,8 +25,9 @@ def add_arguments(parser):
         "default the name of the forms. Beside them go the losses (.ecsv, .png) and a model card (.md)")  # fmt: skip
     add("--rotation-curve", metavar="FORM", help="train for this one alone: its answers are narrower")
     add("--surface-brightness", metavar="FORM", help="likewise")
-    add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with a "
-        "form frames-FORM]")  # fmt: skip
+    add("--input", choices=("cubes", "maps"), default="cubes", help="maps: moment maps, for `fit-maps`")
+    add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with "
+        "maps or a form frames-maps, frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
     add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 9600]")
     add("--batch", type=int, help="galaxies a step, of all processes [64; fine-tuning 32, and as many simulations]")
@@ -58,7 +59,8 @@ def run(args):
     given = {"rotation_curve": args.rotation_curve, "surface_brightness": args.surface_brightness}
     forms = {kind: name for kind, name in given.items() if name}
     ranges = None if args.fine_tune else ranges_of_forms(**forms)
-    title = "-".join(re.sub(r"[^\w+-]", "_", name) for name in forms.values())  # a sum's name has colons
+    words = [re.sub(r"[^\w+-]", "_", name) for name in forms.values()]  # a sum's name has colons
+    title = "-".join(words if args.input == "cubes" else [args.input, *words])
     output = _output(args.output or ("" if args.fine_tune else title), weights_folder())
     if output.exists() and not args.overwrite:
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
@@ -67,6 +69,11 @@ def run(args):
     if args.samples < args.batch:
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
+        )
+    if args.input == "maps" and (args.objective != "posterior" or args.fine_tune):
+        given = "--fine-tune" if args.fine_tune else f"--objective {args.objective}"
+        raise KinematicsError(
+            f"{given} with --input maps, which are no cubes to render", "the posterior", "train --input maps"
         )
     processes = Processes.started()
     processes.rows(args.batch)
@@ -98,7 +105,7 @@ def _train(args, forms, ranges, title, output, device, processes):
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
     if processes.first:
-        made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges)
+        made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges, input=args.input)
         for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
             pass
     processes.wait()
@@ -112,7 +119,7 @@ def _train(args, forms, ranges, title, output, device, processes):
         seed=args.seed,
         objective=args.objective,
         galaxies=len(data["facts"]),
-        forms=_listed(forms),
+        forms=_listed(forms, args.input),
     )
     trainer = Trainer(settings, data, objective, device, processes)
     if args.start:
@@ -121,7 +128,7 @@ def _train(args, forms, ranges, title, output, device, processes):
     if processes.first:
         encoder = trainer.average.module.eval()
         encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
-        facts = {"forms": forms} if forms else {}
+        facts = {"input": args.input} | ({"forms": forms} if forms else {})
         facts |= {"ranges": asdict(ranges), "held_out_loss": trainer.curve[-1]["held_out"]}
         _finish(args, trainer, output, facts)
 
@@ -259,8 +266,8 @@ def _finish(args, trainer, output, facts):
     output.with_suffix(".checkpoint").unlink(missing_ok=True)
 
 
-def _listed(forms):
-    return ", ".join(f"{kind} {name}" for kind, name in forms.items())
+def _listed(forms, input="cubes"):
+    return ", ".join([*([] if input == "cubes" else [input]), *(f"{kind} {name}" for kind, name in forms.items())])
 
 
 def _origin(name):

@@ -4,6 +4,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import KinematicsError
 from ..network.frame import make_frame
-from ..network.targets import encode_targets
+from ..network.targets import encode_targets, possible
+from .maps import MapRanges, MapSimulator
 from .simulations import Ranges, Simulator
 
-__all__ = ["SHARD", "load_shards", "make_shard", "simulate_shards"]
+__all__ = ["INPUTS", "SHARD", "load_shards", "make_shard", "simulate_shards"]
+
+INPUTS = {"cubes": Simulator, "maps": MapSimulator}
+"""What a network is trained on, and who draws it."""
 
 SHARD = 4096
 """Galaxies in a shard."""
@@ -24,13 +29,13 @@ SHARD = 4096
 _BATCH = 8  # temporaries of more galaxies leave the cache
 
 
-def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
+def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes"):
     """Simulate shard ``index`` of the store with ``seed``, and write it (whole or not at all).
 
     A shard is a safetensors file of ``image`` (galaxy, plane, minor, major; float16), ``facts`` and ``targets``; it
-    depends on seed, index and ranges alone.
+    depends on seed, index, ranges and ``input`` (one of `INPUTS`) alone.
     """
-    simulator = Simulator(np.random.SeedSequence([seed, index]), ranges)
+    simulator = INPUTS[input](np.random.SeedSequence([seed, index]), ranges)
     parts = []
     with torch.no_grad():
         for _ in range(galaxies // _BATCH):
@@ -38,7 +43,7 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
             frame = make_frame(cubes)
             parts.append((frame.image.half(), frame.facts, encode_targets(disc, frame)))
     image, facts, targets = (torch.cat(column) for column in zip(*parts, strict=True))
-    good = torch.isfinite(facts).all(1) & torch.isfinite(targets).all(1) & torch.isfinite(image).flatten(1).all(1)
+    good = torch.isfinite(facts).all(1) & possible(targets) & torch.isfinite(image).flatten(1).all(1)
     tensors = {"image": image[good], "facts": facts[good], "targets": targets[good]}
     temporary = Path(path).with_suffix(f".{os.getpid()}.part")
     save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
@@ -46,36 +51,40 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD):
     return int(good.sum())
 
 
-def simulate_shards(folder, count, seed=0, workers=1, ranges=None):
+def simulate_shards(folder, count, seed=0, workers=1, ranges=None, input="cubes"):
     """Fill ``folder`` up to ``count`` shards; those already there are kept. Yields each path as it is finished.
 
     Raises
     ------
     KinematicsError
-        The store was made with another seed or other ranges.
+        The store was made with another seed or other ranges, or of another input.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _describe(folder, seed, ranges or Ranges())
+    _describe(folder, seed, ranges or Ranges(), input)
     wanted = {folder / f"shard{index:05d}.safetensors": index for index in range(count)}
     missing = {path: index for path, index in wanted.items() if not path.exists()}
     options = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options) as pool:
-        futures = {pool.submit(make_shard, path, seed, index, ranges): path for path, index in missing.items()}
+        make = make_shard if input == "cubes" else partial(make_shard, input=input)
+        futures = {pool.submit(make, path, seed, index, ranges): path for path, index in missing.items()}
         for future in as_completed(futures):
             future.result()
             yield futures[future]
 
 
-def _describe(folder, seed, ranges):
+def _describe(folder, seed, ranges, input):
     """Write down what a store is made with, or refuse to add another kind to one that is there."""
-    description = json.dumps({"seed": seed, "ranges": asdict(ranges)}, indent=1)
+    described = {"seed": seed, "ranges": asdict(ranges)}
+    if input == "maps":
+        described |= {"maps": asdict(MapRanges())}
+    description = json.dumps(described, indent=1)
     path = folder / "store.json"
     if not path.exists():
         path.write_text(description)
     elif path.read_text() != description:
         raise KinematicsError(
-            f"a store in {folder} made with another seed or other ranges (see {path.name})",
+            f"a store in {folder} made with another seed or other ranges, or another input (see {path.name})",
             "one store for one kind of simulation",
             "train --store with a new folder",
         )

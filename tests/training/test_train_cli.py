@@ -175,6 +175,19 @@ def test_a_form_of_its_own_is_trained_where_fit_finds_it(tmp_path, home, small, 
         cli.run(arguments(*given))
 
 
+def test_maps_are_trained_where_fit_maps_finds_them(tmp_path, home, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store_room, "SHARD", 64)
+    monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(store_room, "make_shard", partial(store_room.make_shard, galaxies=64))
+    given = ["--input", "maps", "--galaxies", 64, "--samples", 32, "--batch", 16, "--device", "cpu"]
+    cli.run(arguments(home / "maps.safetensors", *given))
+    assert weights_info(home / "maps.safetensors")["input"] == "maps"
+    assert json.loads((tmp_path / "frames-maps" / "store.json").read_text())["maps"]["uniform_share"] > 0
+    with pytest.raises(KinematicsError, match="no cubes to render"):
+        cli.run(arguments(home / "other.safetensors", *given, "--objective", "reconstruction"))
+
+
 class InThisProcess(ThreadPoolExecutor):
     """A pool whose workers see what a test has changed."""
 
