@@ -9,6 +9,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
+from astropy.table import QTable
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -217,18 +218,29 @@ def test_of_few_cubes_draws_are_held_out():
         torch.testing.assert_close(side.data["weight"].sum(1), torch.ones(2))
 
 
-def test_the_command_tunes_given_weights(survey_folder, shard, tmp_path, monkeypatch):
+@pytest.fixture
+def tune(survey_folder, shard, tmp_path, monkeypatch):
+    """The command for the two cubes, with the options that their draws were made with."""
     store = tmp_path / "frames"
     store.mkdir()
     (store / shard.name).write_bytes(shard.read_bytes())
     monkeypatch.setattr(cli, "_HELD_OUT", 16)
+    monkeypatch.setattr(cli, "_FINE_STEPS", 2)
     monkeypatch.setattr(fine_tune, "_kept", lambda path, folder, _, kept=fine_tune._kept: kept(path, folder, OPTIONS))
+
+    def run(output, *more):
+        parser = ArgumentParser()
+        cli.add_arguments(parser)
+        given = [output, "--fine-tune", *sorted(survey_folder.glob("*.fits")), "--draws", survey_folder / "draws"]
+        given += ["--rotation-curve", "arctan", "--store", store, "--samples", 24, "--batch", 4, "--device", "cpu"]
+        cli.run(parser.parse_args([str(word) for word in [*given, *more]]))
+
+    return run
+
+
+def test_the_command_tunes_given_weights(tune, tmp_path):
     output = tmp_path / "tuned.safetensors"
-    parser = ArgumentParser()
-    cli.add_arguments(parser)
-    given = [output, "--fine-tune", *sorted(survey_folder.glob("*.fits")), "--draws", survey_folder / "draws"]
-    given += ["--rotation-curve", "arctan", "--store", store, "--samples", 24, "--batch", 4, "--device", "cpu"]
-    cli.run(parser.parse_args([str(word) for word in given]))
+    tune(output)
     info = weights_info(str(output))
     assert info["start"]["name"] == "default"
     assert info["settings"]["dropout"] == weights_info()["settings"]["dropout"]
@@ -242,7 +254,28 @@ def test_the_command_tunes_given_weights(survey_folder, shard, tmp_path, monkeyp
     fit = kinematics_nn.fit(simulated(1), weights=str(output), n_samples=200, seed=1)
     assert np.isfinite(fit.summary["pa_p50"].value).all()
     with pytest.raises(KinematicsError, match="no simulations"):
-        cli.run(parser.parse_args([*map(str, given), "--overwrite", "--store", str(tmp_path / "nothing")]))
+        tune(output, "--overwrite", "--store", tmp_path / "nothing")
+
+
+def test_a_killed_fine_tuning_goes_on(tune, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    tune(whole)
+    save = Trainer.save
+
+    def killed(self, path):
+        save(self, path)
+        if self.step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(broken)
+    tune(broken)
+    one, two = (QTable.read(path.with_suffix(".ecsv")) for path in (whole, broken))
+    for column in ("step", "loss", "held_out", "simulations"):
+        assert list(one[column]) == pytest.approx(list(two[column])), column
+    assert list(one["step"]) == [2, 4, 6]
 
 
 def test_fewer_cubes_than_a_batch_make_a_batch(frames):
