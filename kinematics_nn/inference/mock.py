@@ -34,8 +34,9 @@ SYSTEMIC = 2.0  # channels that vsys scatters about the middle of the band
 
 _SCALES = {"beam": 1.0, "field": 5.0, "r_scale": 1.0}  # beams: a disc as large as the field is 39 across
 _FWHM = np.sqrt(8 * np.log(2))
-_CLOUD_NOISE = 0.3  # of the rms in a beam and channel: as much as clouds may add
+_CLOUD_NOISE = 0.3  # of the telescope's, in what the likelihood makes of either: as much as clouds may add
 _CLOUDS = 500_000, 8_000_000  # at least and at most; 8 million take 2 GB
+_LEAST_WHITE = 0.05  # of the noise over channels, as the fit's `Whitener` has it
 
 
 @dataclass(frozen=True)
@@ -132,23 +133,28 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     cube : `~spectral_cube.SpectralCube`
         [Jy/beam]
     rms : float
-        Of its noise.
+        Of its noise. KinMS's galaxies have more than their S/N says where not even eight million clouds would keep
+        the noise of the clouds a small part of it.
     """
     from radio_beam import Beam
     from spectral_cube import SpectralCube
 
+    # x runs west.
+    covariance = beam_covariance(np.array(mock.beam), np.diag([-PIXEL, PIXEL]))
+    correlation = known_correlation(mock.noise, mock.spectral, covariance, mock.shape[0])
+    snr = mock.truth["snr"]
     if galaxies == "broken":
         from .broken import render_broken
 
         clean = render_broken(mock, rng)
     elif galaxies == "kinms":
-        clean = _kinms_cube(mock, forms, int(rng.integers(1, 1_000_000)))
+        needed = _clouds_needed(mock, forms, correlation, covariance)
+        n_clouds = int(np.clip(needed, *_CLOUDS))
+        snr *= min(1.0, np.sqrt(n_clouds / needed))
+        clean = _kinms_cube(mock, forms, n_clouds, int(rng.integers(1, 1_000_000)))
     else:
         clean = _own_cube(mock, forms)
-    rms = float(clean.max()) / mock.truth["snr"]
-    # x runs west.
-    covariance = beam_covariance(np.array(mock.beam), np.diag([-PIXEL, PIXEL]))
-    correlation = known_correlation(mock.noise, mock.spectral, covariance, len(clean))
+    rms = float(clean.max()) / snr
     data = u.Quantity((clean + rms * correlation.draw(clean.shape, rng)).astype(np.float32), u.Jy / u.beam)
     header = _header(mock)
     major, minor, angle = mock.beam
@@ -222,13 +228,31 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
     return np.ascontiguousarray(cube.T[:, kept, kept])
 
 
-def _kinms_cube(mock, forms, seed):
+def _clouds_needed(mock, forms, correlation, covariance):
+    """How many clouds keep their noise a part of the telescope's where the galaxy is brightest.
+
+    The likelihood divides by the telescope's noise, mode by mode. That of the clouds is correlated over the beam and
+    not over channels: against noise that is white over the sky it counts more in all that is smooth, against
+    Hanning-smoothed noise in all that is sharp.
+    """
+    cells = mock.truth["flux"] / (_own_cube(mock, forms).max() * mock.channel)
+    step = max(1, int(0.55 * mock.beam[1] / PIXEL))
+    y, x = (step * axis.ravel() for axis in np.indices((7, 7)))
+    sky = correlation.over_sky(y, x)
+    clouds = known_correlation("beam", "white", covariance, mock.shape[0]).over_sky(y, x)
+    over_sky = max(
+        clouds.sum() / sky.sum(), np.trace(np.linalg.solve(sky + 0.01 * np.eye(len(sky)), clouds)) / len(sky)
+    )
+    channels = correlation.over_channels(mock.shape[0])
+    channels = (channels + _LEAST_WHITE * np.eye(len(channels))) / (1 + _LEAST_WHITE)
+    over_channels = np.trace(np.linalg.inv(channels)) / len(channels)
+    return cells * over_sky * over_channels * (mock.truth["snr"] / _CLOUD_NOISE) ** 2
+
+
+def _kinms_cube(mock, forms, n_clouds, seed):
     if not forms.velocity_dispersion.uniform:
         raise KinematicsError("a dispersion that varies", "a constant one, for KinMS", 'calibrate(galaxies="own")')
     truth = mock.truth
-    # As many clouds as leave their noise a part of the telescope's where the galaxy is brightest.
-    cells = truth["flux"] / (_own_cube(mock, forms).max() * mock.channel)
-    n_clouds = int(np.clip(cells * (truth["snr"] / _CLOUD_NOISE) ** 2, *_CLOUDS))
     radius = np.linspace(0, 9 * truth["r50"], 3000)
     flux = kinms_cube(
         truth,

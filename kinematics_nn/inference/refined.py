@@ -20,6 +20,8 @@ __all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_pos
 
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
+_MOST_MODES = 3  # that are followed from the smooth disc to the patchy one
+_TWIN = 20.0  # in log posterior: as far below the mode as a disc turned round is still followed
 _AT_ONCE = 16  # models rendered at a time
 _KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
 
@@ -142,7 +144,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     values = smooth(tried)
     first = tried[values.argmax()]
     modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
-    modes, x = _counted_from(space, modes, x)
+    modes, x = _counted_from(space, *_with_twin(smooth, modes, x))
     say("patches of light")
     for _ in range(2):
         target = Target(
@@ -150,7 +152,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         )
         before = modes[0].x
         target(before[None])
-        modes = target.modes(torch.stack([mode.x for mode in modes[:2]]))
+        modes = target.modes(torch.stack([mode.x for mode in modes[:_MOST_MODES]]))
         moved = modes[0].x - before
         if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
             break
@@ -327,12 +329,32 @@ def _another(tried, values, first, x):
     return tried[torch.where(far, values, -math.inf).argmax()]
 
 
-def _counted_from(space, modes, x):
-    """Modes and draws (n, free) with the position angle counted from the highest mode: its turn ends far from there."""
+def _with_twin(target, modes, x):
+    """Modes, draws (n, free), and where the position angle is to be counted from, in variates.
+
+    Where dispersion hides the rotation, a disc that turns the other way round is nearly as good; a network that has
+    decided for one of the two starts nothing from the other. The angle's turn ends far from both of them.
+    """
+    free = target.space.free
+    if "pa" not in free:
+        return modes, x, 0.0
+    k, turn, best = free.index("pa"), 360 / PA_UNIT, modes[0]
+    flipped = best.x.clone()
+    flipped[k] += turn / 2
+    here, there = target(torch.stack([best.x, flipped]))
+    if there > here - _TWIN:
+        twin = target.modes(flipped[None])[0]
+        away = torch.remainder(twin.x[k] - best.x[k] + turn / 2, turn) - turn / 2
+        if abs(float(away)) > turn / 4 and twin.log_posterior > best.log_posterior - _TWIN:
+            return [best, twin, *modes[1:]], x, float(best.x[k]) + turn / 4
+    return modes, x, float(best.x[k])
+
+
+def _counted_from(space, modes, x, middle):
+    """Modes and draws (n, free) with the position angle counted from ``middle``: its turn ends far from there."""
     if "pa" not in space.free:
         return modes, x
     k, turn = space.free.index("pa"), 360 / PA_UNIT
-    middle = float(modes[0].x[k])
 
     def moved(at):
         at = at.clone()
