@@ -52,6 +52,16 @@ def test_the_truth_is_within_three_errors(posterior):
     assert not is_short(report, 150)
 
 
+def test_a_disc_turned_round_is_found_where_dispersion_hides_the_rotation():
+    """A network sure of the wrong half-turn: the posterior has both, about as likely as each other."""
+    slow = {"vmax": 12.0, "velocity_dispersion": 60.0}
+    observation = make_observation(snr=8.0, seed=3, **slow)
+    samples, _, report, _ = run(observation, network_like(pa=DISC["pa"] + 180, **slow))
+    assert report["n_modes"] >= 2
+    forwards = np.mean(np.cos(np.radians(samples["pa"] - DISC["pa"])) > 0)
+    assert 0.1 < forwards < 0.98
+
+
 def test_errors_are_far_narrower_than_the_networks(posterior):
     samples = posterior[0]
     for name in ("pa", "vsys", "east"):
