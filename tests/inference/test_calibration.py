@@ -12,7 +12,9 @@ from kinematics_nn.decoder import Forms
 from kinematics_nn.errors import KinematicsError, NoEmission
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference import calibration
+from kinematics_nn.inference import mock as mock_module
 from kinematics_nn.inference.mock import Mock, draw_mock, observe_mock
+from kinematics_nn.observation.correlation import beam_covariance, known_correlation
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +70,28 @@ def test_mocks_are_what_they_say(forms):
 def test_kinms_renders_the_same_galaxy(forms):
     pytest.importorskip("kinms")
     (mock,) = [mock for mock in mocks(forms, 8, "kinms") if mock.truth["beams"] < 6][:1]
-    mock = Mock(mock.truth | {"snr": 1e4}, mock.shape, mock.channel, mock.beam, mock.noise, mock.spectral)
-    own, kinms = (
-        observe_mock(mock, np.random.default_rng(1), forms, galaxies)[0].unitless_filled_data[:]
-        for galaxies in ("own", "kinms")
-    )
+    own = mock_module._own_cube(mock, forms)
+    kinms = mock_module._kinms_cube(mock, forms, 8_000_000, seed=1)
     # Eight million clouds leave 1 % of the peak; half a pixel or channel, or a mirrored angle, would be ten times that.
     assert abs(own - kinms).max() < 0.03 * own.max()
     assert kinms.sum() == pytest.approx(own.sum(), rel=0.003)
+
+
+def test_clouds_are_enough_for_the_noise_they_are_seen_in(forms):
+    """Noise that is white over the sky averages out over a beam, where that of clouds does not: more of them."""
+    mock = mocks(forms, 1, "kinms")[0]
+
+    def needed(noise, spectral):
+        covariance = beam_covariance(np.array(mock.beam), np.diag([-1.0, 1.0]))
+        correlation = known_correlation(noise, spectral, covariance, mock.shape[0])
+        return mock_module._clouds_needed(mock, forms, correlation, covariance)
+
+    as_clouds = needed("wide", "white")
+    area = np.pi / (4 * np.log(2)) * mock.beam[0] * mock.beam[1]
+    # Clouds under a beam are correlated over twice its area; of 15 x 15 points some of that is cut off.
+    sampled = int(0.55 * mock.beam[1]) ** 2
+    assert needed("white", "white") / as_clouds == pytest.approx(2 * area / sampled, rel=0.35)
+    assert needed("wide", "hanning") > 3 * as_clouds
 
 
 class StubFit:
