@@ -231,9 +231,9 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
 def _clouds_needed(mock, forms, correlation, covariance):
     """How many clouds keep their noise a part of the telescope's where the galaxy is brightest.
 
-    The likelihood divides by the telescope's noise, mode by mode. That of the clouds is correlated as white noise that the beam has smoothed, and
-    not over channels: against noise that is white over the sky it counts more in all that is smooth, against
-    Hanning-smoothed noise in all that is sharp.
+    The likelihood divides by the telescope's noise, mode by mode. That of the clouds is correlated as white noise that
+    the beam has smoothed, and not over channels: against noise that is white over the sky it counts more in all that is
+    smooth, against Hanning-smoothed noise in all that is sharp.
     """
     cells = mock.truth["flux"] / (_own_cube(mock, forms).max() * mock.channel)
     step = max(1, int(0.55 * mock.beam[1] / PIXEL))
