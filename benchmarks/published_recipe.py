@@ -2,8 +2,10 @@
 A rebuild of the published recipe (Dawson, Davis, Gomez & Schock 2021, MNRAS 503, 574), to compare the package with.
 
 ``python benchmarks/published_recipe.py FOLDER`` trains it, then prints the table of `accuracy` on the galaxies of
-`kinms_galaxies`. It is a rebuild from the paper's description and no line of its authors' code, trained for minutes:
-what its architecture and objective give on these galaxies, not what its authors' weights would.
+`kinms_galaxies`. It is a rebuild, with no line of the authors' code and trained for minutes: what the architecture and
+the objective give on these galaxies, not what the authors' weights would. Details that a summary of the paper leaves
+open (channels, which network gives what, scalings) are those of the authors' public development repository,
+https://github.com/SpaceMeerkat/Corellia, whose versions differ among themselves: some have a beam in the decoder.
 
 As published: moment 0 (scaled to 0-1) and moment 1 (over 500 km/s) on 64x64 pixels; for each a network of four 3x3
 convolutions (16, 32, 64, 128 channels) with max-pooling, a dense layer of 256, dropout 0.1, and two outputs cut to +-1
@@ -12,9 +14,10 @@ that is given; a decoder of an exponential disc and an arctan curve without a be
 between both maps and what is decoded, no labels, no noise in training; at test thousands of passes with dropout on.
 
 Not as published: the ranges of the outputs hold all truths of `kinms_galaxies.draw_truth`, of which the training discs
-are drawn; the decoder is thin, where theirs had a scale height of a pixel; training maps come from the decoder, smeared
-by the beam of the test (``--sharp``: not smeared) and cut at 2 to 30 % of their peak as clipping cuts; the convolutions
-run once a galaxy, since dropout comes after them; the test maps are centred and turned by `baselines.moment_guess`.
+are drawn; the decoder is thin, where theirs had a scale height of a pixel; training maps come from the decoder, where
+theirs were KinMS's, smeared by the beam of the test (``--sharp``: not smeared) and cut at 2 to 30 % of their peak, in
+place of the clipping of a noisy cube; the convolutions run once a galaxy, since dropout comes after them; the test maps
+are centred and turned by `baselines.moment_guess`.
 """
 
 import argparse
