@@ -49,15 +49,23 @@ def test_the_loss_is_zero_for_maps_of_the_parameters_that_are_encoded():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = recipe.Recipe().eval()
-    maps = recipe.draw_maps(2, np.random.default_rng(0))
+    maps, _ = recipe.draw_maps(2, np.random.default_rng(0))
     seen = maps[:, 0] > 0
     with torch.no_grad():
         found = network(maps)
         decoded = torch.stack(recipe.decode(found), 1) * seen[:, None]
-        # What it encodes differs from what was drawn, so the loss of the maps themselves is not zero.
-        network.forward = lambda maps: found
-        assert recipe.loss(network, decoded) == 0
-        assert recipe.loss(network, maps) > 1e-4
+        assert recipe.loss(found, decoded) == 0
+        assert recipe.loss(found, maps) > 1e-4  # what an untrained network encodes is not what was drawn
+
+
+def test_without_a_beam_the_objective_is_unbiased_and_with_one_its_discs_are_longer_and_rounder():
+    sharp, truth, loss = recipe.best_fit(8, steps=20)
+    assert loss < 1e-6  # it starts from the truths, and those are the best
+    assert torch.allclose(sharp, truth, rtol=0.02)
+    smeared, truth, loss = recipe.best_fit(8, smear=recipe.beam_matrix(), steps=60)
+    assert loss > 1e-5
+    assert (smeared[:, 1] > 1.05 * truth[:, 1]).all()  # a beam of 4 pixels on scale lengths of 3 to 10
+    assert (smeared[:, 0] - truth[:, 0]).median() < -1
 
 
 def test_the_script_trains_fits_and_prints(tmp_path, capsys, monkeypatch):
@@ -69,9 +77,8 @@ def test_the_script_trains_fits_and_prints(tmp_path, capsys, monkeypatch):
     assert upper > 0 > lower
     assert abs((pa - truths["pa"][0].value + 180) % 360 - 180) < 5
 
-    recipe.main(
-        [str(tmp_path), "--n", "1", "--steps", "2", "--realisations", "50", "--output", str(tmp_path / "t.ecsv")]
-    )
+    few = ["--n", "1", "--steps", "2", "--held-out", "8", "--realisations", "50"]
+    recipe.main([str(tmp_path), *few, "--output", str(tmp_path / "rows.ecsv")])
     printed = capsys.readouterr().out
     assert "1 of 1 galaxies" in printed
     assert "held-out loss" in printed
