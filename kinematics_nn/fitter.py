@@ -69,7 +69,8 @@ class NetworkFitter:
         cube : `~spectral_cube.SpectralCube`, str or path
             The cube.
         **options
-            As `kinematics_nn.fit` takes them, but for ``rotation_curve``, which is the model. What ``fixed`` and
+            As `kinematics_nn.fit` takes them, but for ``rotation_curve``, which is the model, and ``method``, which is
+            the network alone by default; models with fixed parameters need ``method="refined"``. What ``fixed`` and
             ``priors`` say goes before the model's constraints. A model with radii in kpc needs ``distance``.
 
         Returns
@@ -87,6 +88,7 @@ class NetworkFitter:
         _check(model, options)
         model = _with_all_units(model)
         parts = _parts(model, options)
+        options.setdefault("method", "network")
         options["fixed"] = _fixed(model, parts) | dict(options.get("fixed") or {})
         options["priors"] = _bounds(model, parts) | dict(options.get("priors") or {})
         result = fit(cube, rotation_curve=model.form, **options)

@@ -25,7 +25,7 @@ def fit(
     surface_brightness="exponential",
     velocity_dispersion="constant",
     thickness=None,
-    method="network",
+    method="refined",
     n_samples=10_000,
     min_ess=500,
     fallback=None,
@@ -57,8 +57,8 @@ def fit(
     thickness : `~astropy.units.Quantity`, optional
         Holds the vertical scale height, as ``fixed`` does; free by default.
     method : {"refined", "network"}
-        "refined": the network's answer polished on the cube and weighed by the exact likelihood, in seconds.
-        "network": realisations of the network alone, in well under a second.
+        "refined": the network's answer polished on the cube and weighed by the exact likelihood, in seconds (large
+        cubes: minutes). "network": realisations of the network alone, in well under a second.
     n_samples : int
         Rows of ``samples``.
     min_ess : int

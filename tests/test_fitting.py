@@ -30,7 +30,7 @@ def make_cube(**changed):
 
 
 def quick(cube, **given):
-    return fit(cube, **{"n_samples": N, "seed": 1, "device": "cpu"} | given)
+    return fit(cube, **{"method": "network", "n_samples": N, "seed": 1, "device": "cpu"} | given)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def cube():
 
 @pytest.fixture(scope="module")
 def reference(cube):
-    return fit(cube, rotation_curve="arctan", **OPTIONS)
+    return fit(cube, rotation_curve="arctan", method="network", **OPTIONS)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_the_examples_forms_simulate_and_fit(site, tmp_path):
             rotation_curve=curve, velocity_dispersion=dispersion, shape=(40, 48, 48), channel_width=12 * kms,
             flux=20 * u.Jy * kms, rms=0.5 * u.mJy / u.beam, seed=1,
         )
-        options = {"n_samples": 500, "seed": 1, "device": "cpu"}
+        options = {"method": "network", "n_samples": 500, "seed": 1, "device": "cpu"}
         result = fit(cube, rotation_curve="logarithmic", velocity_dispersion="floored", **options)
         for name in ("vmax", "r_core", "velocity_dispersion", "dispersion_excess", "r_dispersion"):
             assert np.isfinite(result.samples[name].value).all(), name

@@ -77,7 +77,7 @@ class Whitener:
             raise KinematicsError(
                 f"blanks that differ from channel to channel, with {kept:.0%} of the emission on pixels without any",
                 "blanks that are the same in all channels",
-                "fit() of the cube before it was masked to its emission",
+                'fit() of the cube before it was masked to its emission, or fit(method="network")',
             )
         self.rows, self.columns = torch.as_tensor(rows), torch.as_tensor(columns)
         self._points = torch.as_tensor(np.flatnonzero(used))

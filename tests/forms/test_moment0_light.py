@@ -77,7 +77,7 @@ def test_the_profile_is_that_of_the_light(light, peak):
 
 def test_a_fit_takes_the_light_from_the_cube():
     cube = simulated(RingDisc(12 * u.arcsec, 2 * u.arcsec))
-    fit = cube.kinematics.fit(surface_brightness="moment0", n_samples=500, seed=1)
+    fit = cube.kinematics.fit(surface_brightness="moment0", method="network", n_samples=500, seed=1)
     form = fit.forms.surface_brightness
     assert form is get_form("moment0", "surface_brightness").for_observation(observe(cube))
     assert form.for_observation(None) is form

@@ -198,7 +198,7 @@ def test_a_fit_with_rings_finds_the_curve(observation, light):
         rms=1e-3 * u.Jy / u.beam,
         seed=1,
     )
-    fit = cube.kinematics.fit(rotation_curve="rings", surface_brightness=light, n_samples=500, seed=1)
+    fit = cube.kinematics.fit(rotation_curve="rings", surface_brightness=light, method="network", n_samples=500, seed=1)
     assert fit.forms.rotation_curve is Rings.for_observation(observation)
     assert f"v_{len(fit.forms.rotation_curve.radii)}_p50" in fit.summary.colnames
     radii = np.array([2.0, 6.0, 10.0, 15.0]) * u.arcsec

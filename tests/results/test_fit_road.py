@@ -16,13 +16,13 @@ def cube():
 
 @pytest.fixture(scope="module")
 def fitted(cube):
-    return fit(cube, n_samples=500, seed=1, device="cpu")
+    return fit(cube, method="network", n_samples=500, seed=1, device="cpu")
 
 
 @pytest.mark.parametrize("flip", [False, True], ids=["ascending", "descending"])
 def test_model_and_residual_add_up_to_the_input(cube, flip):
     given = cube[::-1] if flip else cube
-    result = fit(given, n_samples=500, seed=1, device="cpu")
+    result = fit(given, method="network", n_samples=500, seed=1, device="cpu")
     model, residual = result.model_cube, result.residual_cube
     assert model.shape == given.shape
     assert model.wcs.wcs.compare(given.wcs.wcs, tolerance=1e-9)

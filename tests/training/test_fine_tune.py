@@ -251,7 +251,7 @@ def test_the_command_tunes_given_weights(tune, tmp_path):
     card = output.with_suffix(".md").read_text()
     assert "| galaxy1.fits | trained on |" in card
     assert "--fine-tune galaxy0.fits galaxy1.fits" in card
-    fit = kinematics_nn.fit(simulated(1), weights=str(output), n_samples=200, seed=1)
+    fit = kinematics_nn.fit(simulated(1), weights=str(output), method="network", n_samples=200, seed=1)
     assert np.isfinite(fit.summary["pa_p50"].value).all()
     with pytest.raises(KinematicsError, match="no simulations"):
         tune(output, "--overwrite", "--store", tmp_path / "nothing")
