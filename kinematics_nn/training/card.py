@@ -87,10 +87,11 @@ def model_card(info, scores=()):
     forms = info.get("forms")
     if forms:
         limits += f"- Of one form alone ({_pairs(forms)}): a fit of another form with them is refused.\n"
+    taken, door = ("the moment maps", "fit_maps") if info.get("input") == "maps" else ("the cube", "fit")
     parts = [
         f"# {info['name']}: weights of kinematics_nn\n",
-        "A network that takes the cube of a galaxy, in its own frame, to a density over everything that a rotating "
-        "disc has. It was made for `kinematics_nn.fit`, and no label that anybody made entered.\n",
+        f"A network that takes {taken} of a galaxy, in its own frame, to a density over everything that a rotating "
+        f"disc has. It was made for `kinematics_nn.{door}`, and no label that anybody made entered.\n",
         _table(("", ""), [(key, f"`{info[key]}`") for key in ("sha256", "version", "torch") if key in info]),
         "## Data\n",
         _data(info),

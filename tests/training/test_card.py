@@ -68,7 +68,12 @@ def test_scores_are_those_of_a_calibration(mine, tmp_path, capsys):
     assert "11.1" not in card
 
 
-def test_the_shipped_card_is_that_of_the_shipped_weights():
-    card = Path(str(files("kinematics_nn.network"))) / "weights" / "default.md"
-    assert weights_info()["sha256"] in card.read_text()
+@pytest.mark.parametrize(("name", "door"), [("default", "kinematics_nn.fit`"), ("maps", "kinematics_nn.fit_maps`")])
+def test_the_shipped_cards_are_those_of_the_shipped_weights(name, door):
+    card = (Path(str(files("kinematics_nn.network"))) / "weights" / f"{name}.md").read_text()
+    assert weights_info(name)["sha256"] in card
+    assert door in card
+
+
+def test_a_card_of_weights_without_a_record():
     assert "not record how it began" in model_card({"name": "old"})
