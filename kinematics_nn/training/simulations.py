@@ -60,7 +60,7 @@ class Ranges:
     r50: float = 24.0
     snr: tuple = (2.5, 100.0)
     v22_sini: tuple = (1.2, 15.0)
-    dispersion: tuple = (0.25, 4.0)
+    dispersion: tuple = (0.03, 4.0)
     thickness: tuple = (0.02, 0.3)
     thin_share: float = 0.25
     centre: float = 2.5
