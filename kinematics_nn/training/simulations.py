@@ -47,8 +47,7 @@ class Ranges:
     continuum : standard deviation of what is left of a continuum [noise], in ``continuum_share`` of the batches.
     mask_share, clip_share, blank_share : shares of the batches with a mask of some shape, with all but the emission set
         to zero, and with one to four blank channels.
-    cut : channels cut off at either end, uniform, each in half of ``cut_share`` of the batches: a line at the edge of
-        the band.
+    cut : channels cut off at one end, uniform, in ``cut_share`` of the batches: a line at the edge of the band.
     fine : parts that channels are divided into, in ``fine_share`` of the batches: channels far narrower than the line.
     curves, lights : forms and their shares.
     """

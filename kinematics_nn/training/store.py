@@ -68,9 +68,12 @@ def simulate_shards(folder, count, seed=0, workers=1, ranges=None, input="cubes"
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options) as pool:
         make = make_shard if input == "cubes" else partial(make_shard, input=input)
         futures = {pool.submit(make, path, seed, index, ranges): path for path, index in missing.items()}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:  # where one has failed, or nobody wants more, the others are not begun
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _describe(folder, seed, ranges, input):

@@ -85,7 +85,8 @@ class Telescope:
             data = self._clip(data, beam, ratio)
         if rng.random() < r.blank_share:
             data[:, rng.choice(nc, int(rng.integers(1, 5)), replace=False)] = 0
-        first, last = (int(rng.integers(*r.cut)) if rng.random() < r.cut_share / 2 else 0 for _ in range(2))
+        cut = int(rng.integers(*r.cut)) if rng.random() < r.cut_share else 0
+        first, last = (cut, 0) if rng.random() < 0.5 else (0, cut)
         grid = regular_grid(clean.shape[1:], device=self.device)
         edges = grid.edges
         data, edges = data[:, first : nc - last], edges[first : nc + 1 - last]

@@ -1,6 +1,8 @@
 """The store of simulated frames: written whole, resumed, and the same from the same seed."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -81,6 +83,9 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
         def __exit__(self, *_):
             pass
 
+        def shutdown(self, **_):
+            pass
+
         def submit(self, function, path, seed, index, ranges):
             from concurrent.futures import Future
 
@@ -96,6 +101,22 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
     assert made == [1]
     make_shard(tmp_path / "alone", 3, 1, galaxies=8)
     assert torch.equal(*(load_file(tmp_path / name)["facts"] for name in ("alone", "shard00001.safetensors")))
+
+
+def test_a_shard_that_fails_stops_the_others(tmp_path, monkeypatch):
+    """In threads: the first shard fails, the last is not begun."""
+    begun = []
+
+    def fail(path, seed, index, ranges):
+        begun.append(index)
+        time.sleep(0.01)  # all of them: a minute
+        raise ArithmeticError("no galaxy")
+
+    monkeypatch.setattr(store, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(store, "make_shard", fail)
+    with pytest.raises(ArithmeticError, match="no galaxy"):
+        list(simulate_shards(tmp_path, 5000))
+    assert len(begun) < 5000
 
 
 def test_a_store_is_of_one_kind(tmp_path, shard):

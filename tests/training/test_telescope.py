@@ -73,9 +73,9 @@ def test_bands_are_cut_at_either_end():
     ends = set()
     for seed in range(20):
         cubes, _ = observed(n=1, seed=seed, cut_share=1.0)
-        assert cubes.data.shape[1] == cubes.edges.shape[1] - 1
+        assert 18 <= cubes.data.shape[1] == cubes.edges.shape[1] - 1
         ends.add((float(cubes.edges[0, 0]) > -20, float(cubes.edges[0, -1]) < 20))
-    assert {(True, False), (False, True)} <= ends
+    assert ends == {(True, False), (False, True)}
 
 
 def test_fine_channels_hold_the_same_brightness():
