@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from plain import PLAIN
 
 from kinematics_nn.network.frame import CHANNELS, FACTS, make_frame
 from kinematics_nn.network.targets import SPEED, TARGETS, encode_targets
@@ -19,8 +20,8 @@ def objective():
 def galaxies():
     """Smooth, bright, well resolved discs: image, facts, targets."""
     ranges = Ranges(
-        snr=(30.0, 60.0), clump_share=0.0, crop_share=0.0, beam=(2.0, 4.0), curves={"arctan": 1.0},
-        lights={"exponential": 1.0}, least_r50=1.2, r50=9.0, v22_sini=(4.0, 9.0),
+        snr=(30.0, 60.0), beam=(2.0, 4.0), curves={"arctan": 1.0}, lights={"exponential": 1.0}, least_r50=1.2, r50=9.0,
+        v22_sini=(4.0, 9.0), dispersion=(0.25, 4.0), **PLAIN,
     )  # fmt: skip
     parts = []
     with torch.no_grad():

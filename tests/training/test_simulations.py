@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from plain import PLAIN
 from torch.testing import assert_close
 
 from kinematics_nn.network.frame import make_frame
@@ -13,11 +14,6 @@ from kinematics_nn.network.targets import MULTIPLES, Disc, encode_targets
 from kinematics_nn.training.simulations import Ranges, Simulator
 
 FWHM = 2.3548
-PLAIN = {f"{name}_share": 0.0 for name in (
-    "clump", "arm", "lopsided", "warp", "neighbour",
-    "crop", "edge", "continuum", "mask", "clip", "blank", "cut", "fine",
-)}  # fmt: skip
-"""Smooth discs in whole fields, with plain noise."""
 
 
 @pytest.fixture(scope="module")
