@@ -16,7 +16,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
-from baselines import fit_least_squares, moment_guess
+from baselines import fit_least_squares, moment_guess, moment_maps
 from kinms_galaxies import UNITS, make_galaxies, read_cube
 from scipy.stats import binom
 
@@ -34,10 +34,27 @@ def network(cube, truth, seed, method="network"):
     """`kinematics_nn.fit` as a user calls it: nothing of the truth goes in."""
     import kinematics_nn
 
-    fit = kinematics_nn.fit(cube, method=method, seed=seed)
+    return _samples(kinematics_nn.fit(cube, method=method, seed=seed))
+
+
+def maps(cube, truth, seed, with_light=True):
+    """`kinematics_nn.fit_maps` of the cube's moments."""
+    import kinematics_nn
+
+    moment0, moment1 = moment_maps(cube)
+    return _samples(kinematics_nn.fit_maps(moment1, moment0 if with_light else None, seed=seed))
+
+
+def velocity_field(cube, truth, seed):
+    """The same of moment 1 alone: what it says of the light is its prior."""
+    return maps(cube, truth, seed, with_light=False)
+
+
+def _samples(fit):
     samples = {}
     for name in PARAMETERS:
-        if name in fit.samples.colnames:
+        # Without moment 0 the flux is in arcsec2.
+        if name in fit.samples.colnames and fit.samples[name].unit.is_equivalent(UNITS[name]):
             samples[name] = u.Quantity(fit.samples[name]).to_value(UNITS[name])
     return samples
 
@@ -54,7 +71,10 @@ def least_squares(cube, truth, seed):
     return fit_least_squares(cube, truth["rms"].to_value(u.Jy / u.beam))
 
 
-METHODS = {"network": network, "refined": refined, "moments": moments, "least_squares": least_squares}
+METHODS = {
+    "network": network, "refined": refined, "maps": maps, "velocity_field": velocity_field, "moments": moments,
+    "least_squares": least_squares,
+}  # fmt: skip
 
 
 def errors(name, values, truth):

@@ -8,11 +8,12 @@ pixels), so that `accuracy` scores them as it scores a fit. Square pixels, north
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from scipy import fft, ndimage
 from scipy.optimize import least_squares
 from scipy.special import erf
 
-__all__ = ["fit_least_squares", "moment_guess"]
+__all__ = ["fit_least_squares", "moment_guess", "moment_maps"]
 
 
 def _plain(cube):
@@ -36,6 +37,21 @@ def _emission(data, pixel, beam):
     sizes = np.bincount(labels[smooth > 5 * sigma], minlength=2)
     sizes[0] = 0
     return labels == sizes.argmax()
+
+
+def moment_maps(cube):
+    """Moments 0 and 1 over smoothed and clipped voxels: two HDUs, blank where there are none."""
+    data, velocity, width, pixel, beam = _plain(cube)
+    clipped = np.where(_emission(data, pixel, beam), data, 0)
+    light = clipped.sum(0)
+    light[light <= 0] = np.nan
+    header = cube.wcs.celestial.to_header()
+    header.update(cube.beam.to_header_keywords())
+    header["VELREF"] = 257  # radio
+    planes = (width * light, "Jy/beam km/s"), (np.tensordot(velocity, clipped, 1) / light, "km/s")
+    return [
+        fits.PrimaryHDU(plane, fits.Header(header, copy=True) + fits.Header({"BUNIT": unit})) for plane, unit in planes
+    ]
 
 
 def moment_guess(cube):

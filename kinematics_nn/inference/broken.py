@@ -7,6 +7,7 @@ import torch
 
 from ..decoder import DiscDecoder, Forms
 from ..forms import get_form
+from ..training.morphology import disc_plane
 from .derived import derived
 from .mock import Mock, draw_mock, mock_grid
 
@@ -101,13 +102,10 @@ def _light_map(mock, rng, decoder):
         clumps = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
         return np.exp(CLUMPS * clumps / clumps.std() - 0.5 * CLUMPS**2)
     if mock.how == "lopsided":
-        xi, eta = (np.asarray(of).reshape(shape) for of in (decoder.field.xi, decoder.field.eta))
-        angle, cosine = np.radians([mock.truth["pa"], mock.truth["inclination"]])
-        dx, dy = xi - mock.truth["east"], eta - mock.truth["north"]
-        along = dx * np.sin(angle) + dy * np.cos(angle)
-        across = (dx * np.cos(angle) - dy * np.sin(angle)) / max(np.cos(cosine), 0.15)
-        radius, azimuth = np.hypot(along, across) / mock.truth["r50"], np.arctan2(across, along)
-        return 1 + LOPSIDED * np.minimum(radius / 2, 1) * np.cos(azimuth - rng.uniform(0, 2 * np.pi))
+        disc = torch.tensor([[mock.truth[name] for name in ("inclination", "pa", "east", "north")]])
+        radius, azimuth = (of[0].reshape(shape).numpy() for of in disc_plane(disc, decoder.field))
+        wave = np.cos(azimuth - rng.uniform(0, 2 * np.pi))
+        return 1 + LOPSIDED * np.minimum(radius / mock.truth["r50"] / 2, 1) * wave
     return np.ones(shape)
 
 
