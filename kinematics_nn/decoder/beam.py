@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
+from .weights import significant
+
 __all__ = ["BeamOperator", "beam_covariance"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
@@ -207,7 +209,7 @@ def _band_matrix(variance, distance):
     variance = variance[..., None, None]
     fraction = distance[..., :1] - distance[..., :1].round()
     norm = torch.exp(-0.5 * (fraction + reach) ** 2 / variance).sum(-1, keepdim=True)
-    return torch.exp(-0.5 * distance**2 / variance) / norm
+    return significant(torch.exp(-0.5 * distance**2 / variance) / norm)
 
 
 def _transfer(covariance, shape):

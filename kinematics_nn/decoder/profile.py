@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from .weights import significant
+
 __all__ = ["SpectralBins", "channel_spectra", "channel_spectra_slopes"]
 
 _VALUES_A_CHUNK = 200_000  # temporaries of a chunk stay in a core's cache; measured best between 1e5 and 4e5
@@ -188,7 +190,7 @@ class SpectralBins:
     def matrix_slope(self, sigma):
         """Derivative of `matrix` by ``sigma``."""
         away = self._away(sigma)
-        by_sigma = away * torch.exp(-0.5 * away**2) / (-math.sqrt(2 * math.pi) * sigma[:, None, None])
+        by_sigma = significant(away * torch.exp(-0.5 * away**2)) / (-math.sqrt(2 * math.pi) * sigma[:, None, None])
         values = torch.diff(by_sigma, dim=1)
         return values / torch.diff(self.edges)[:, None] @ _spline_inverse(self.count).to(values)
 
@@ -219,4 +221,5 @@ def _spline_inverse(n):
     the ends of the bins. A wide band of thin lines has thousands of bins, too many to invert or to keep a matrix of.
     """
     side = math.sqrt(3) * (math.sqrt(3) - 2) ** torch.arange(n, dtype=torch.float64)
+    side = significant(side)
     return torch.cat([side.flip(0), side[1:]]).unfold(0, n, 1).flip(0)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
 
+from ..decoder.weights import significant
+
 __all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
 
 PIXELS, CHANNELS = 32, 24
@@ -203,7 +205,7 @@ def _smooth(pooled, sigma, channels):
     out = pooled
     for n, axis in ((pooled.shape[2], "y"), (pooled.shape[3], "x")):
         i = torch.arange(n, dtype=pooled.dtype, device=pooled.device)
-        kernel = torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None].clamp(min=0.2)) ** 2)
+        kernel = significant(torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None].clamp(min=0.2)) ** 2))
         kernel = (kernel / kernel.sum(-1, keepdim=True))[:, None]
         out = kernel @ out if axis == "y" else out @ kernel.transpose(-1, -2)
     if channels:
