@@ -235,7 +235,10 @@ def _resample(cubes, east, north, pa, vsys, extent, width):
     y = inverse[:, 1, 0] * dx + inverse[:, 1, 1] * dy
     points = torch.stack([(2 * x + 1) / nx - 1, (2 * y + 1) / ny - 1], -1)
     planes = torch.cat([data, cubes.weight[:, None]], 1)
-    planes = avg_pool2d(grid_sample(planes, points, align_corners=False, padding_mode="zeros"), 2)
+    planes = grid_sample(planes, points, align_corners=False, padding_mode="zeros")
+    # Four times as fast as torch's pooling.
+    planes = planes[..., ::2] + planes[..., 1::2]
+    planes = 0.25 * (planes[..., ::2, :] + planes[..., 1::2, :])
     return planes[:, :-1], planes[:, -1]
 
 

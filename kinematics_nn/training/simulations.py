@@ -18,6 +18,8 @@ from .telescope import Telescope
 
 __all__ = ["Ranges", "Simulator", "ranges_of_forms"]
 
+_FWHM = 2.3548
+
 
 @dataclass(frozen=True)
 class Ranges:
@@ -30,7 +32,8 @@ class Ranges:
     r50 : largest half-light radius [pixel]; the smallest is ``least_r50`` beams (1.5 beams across, for an exponential).
     snr : peak voxel over noise.
     v22_sini : projected speed at 1.31 r50 [channel].
-    dispersion : [channel].
+    dispersion : [channel]; from lines that only rotation widens to such as hide it.
+    line : width of the line, 2 v22_sini + 2.355 dispersions [channel]; pairs that give another are drawn again.
     thickness : scale height over r50 / 1.678; a share ``thin_share`` is infinitely thin.
     centre, vsys : standard deviation of the offsets [pixel, channel], normal.
     clumps : rms of the logarithm of the light about its profile, in ``clump_share`` of the discs.
@@ -58,8 +61,9 @@ class Ranges:
     least_r50: float = 0.35
     r50: float = 24.0
     snr: tuple = (2.5, 100.0)
-    v22_sini: tuple = (1.2, 15.0)
-    dispersion: tuple = (0.03, 4.0)
+    v22_sini: tuple = (0.2, 15.0)
+    dispersion: tuple = (0.03, 8.0)
+    line: tuple = (3.0, 34.0)
     thickness: tuple = (0.02, 0.3)
     thin_share: float = 0.25
     centre: float = 2.5
@@ -178,7 +182,7 @@ class Simulator:
         stretch = r50 / light.half_light_radius(*light_values)
         light_values = [v * stretch if is_length else v for v, is_length in zip(light_values, lengths, strict=True)]
         inclination = np.arccos(rng.uniform(0, 1, batch))
-        v22_sini = log_uniform(rng, r.v22_sini, batch)
+        v22_sini, dispersion = _line(rng, r, batch)
         v22 = v22_sini / np.sin(np.maximum(inclination, np.deg2rad(1)))
         curve_values = [
             np.array([p.prior.resolve(_scales(s)).sample(rng) for s in r50 / 1.678]) for p in curve.parameters
@@ -187,7 +191,6 @@ class Simulator:
         curve_values = [
             v * speed_scale ** float(p.powers[0]) for v, p in zip(curve_values, curve.parameters, strict=True)
         ]
-        dispersion = log_uniform(rng, r.dispersion, batch)
         thin = rng.random(batch) < r.thin_share
         thickness = np.where(thin, 0.0, log_uniform(rng, r.thickness, batch)) * r50 / 1.678
         east, north = rng.normal(0, r.centre, (2, batch))
@@ -234,7 +237,19 @@ class Simulator:
             sky = decoder.sky(parameters, light_of * inside) + decoder.sky(outer, light_of * outside)
         else:
             sky = decoder.sky(parameters, light_of)
-        return self.telescope.operator(beam, ratio, self.shape[1:])(sky)
+        # As exact as the noise needs, in a third of the time.
+        return self.telescope.operator(beam, ratio, self.shape[1:])(sky.bfloat16()).float()
+
+
+def _line(rng, ranges, batch):
+    """Projected speeds and dispersions (batch,) of lines as wide as they may be [channel]."""
+    chosen = np.empty((2, 0))
+    while chosen.shape[1] < batch:
+        speed, dispersion = (log_uniform(rng, limits, 4 * batch) for limits in (ranges.v22_sini, ranges.dispersion))
+        width = 2 * speed + _FWHM * dispersion
+        inside = (width >= ranges.line[0]) & (width <= ranges.line[1])
+        chosen = np.concatenate([chosen, np.stack([speed, dispersion])[:, inside]], 1)
+    return chosen[:, :batch]
 
 
 def _made_for_each(form):
