@@ -81,6 +81,23 @@ def test_truths_keep_to_the_ranges():
     assert 0 < torch.cat(thin).float().mean() < 0.6
 
 
+def test_lines_are_as_wide_as_they_may_be():
+    """Also where dispersion makes them: both kinds of galaxies are drawn."""
+    ranges, hidden = Ranges(), []
+    simulator = Simulator(6, ranges)
+    with torch.no_grad():
+        for _ in range(6):
+            _, disc = simulator(8)
+            # The speed at 1.31 r50, between those at r50 and 1.5 r50: of all curves it is within their tenth.
+            near = [disc.speed[:, MULTIPLES.index(x)] * torch.sin(disc.inclination) for x in (1.0, 1.5)]
+            low, high = (2 * f(*near) + FWHM * disc.dispersion for f in (torch.minimum, torch.maximum))
+            assert (high > 0.9 * ranges.line[0]).all()
+            assert (low < 1.1 * ranges.line[1]).all()
+            hidden.append(disc.dispersion > near[0])
+    # A third of the pairs have a dispersion above their speed, by 20,000 draws of the ranges.
+    assert 0.05 < torch.cat(hidden).float().mean() < 0.6
+
+
 def test_the_light_is_that_of_a_unit_disc(galaxies):
     """Half of the light within r50: the integral of light x dx over x < 1 is a half, by the trapezoid of few points."""
     radii = np.array([0, *MULTIPLES])
