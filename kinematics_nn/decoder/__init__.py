@@ -4,13 +4,14 @@ from .beam import BeamOperator, beam_covariance
 from .disc import DiscDecoder
 from .galaxies import GEOMETRY, Forms
 from .grid import Grid, regular_grid
-from .quadrature import Quadrature
+from .quadrature import Fineness, Quadrature
 from .render import render, render_on, render_wide
 
 __all__ = [
     "GEOMETRY",
     "BeamOperator",
     "DiscDecoder",
+    "Fineness",
     "Forms",
     "Grid",
     "Quadrature",

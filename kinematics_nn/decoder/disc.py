@@ -40,6 +40,11 @@ class DiscDecoder:
     points : int, optional
         Points summed at a time: they bound the memory, and where few enough stay in the processor's cache.
 
+    Attributes
+    ----------
+    fineness : Fineness or None
+        Of the rule that each disc asks for; it may be set at any time.
+
     Raises
     ------
     ValueError
@@ -62,7 +67,7 @@ class DiscDecoder:
         if not 0 < faint < 1:
             raise ValueError(f"faint={faint!r}: the share of the light that may be left out, between 0 and 1, say 1e-4")
         self.grid, self.forms, self.quadrature = grid, forms, quadrature
-        self.faint, self.points = faint, points
+        self.faint, self.points, self.fineness = faint, points, None
         self.pad = grid.padding() if pad is None else pad
         self.names = forms.parameter_names
         self.field = grid.padded(self.pad)
@@ -141,7 +146,8 @@ class DiscDecoder:
         if parameters.ndim != 2 or parameters.shape[1] != len(self.names):
             found, names = tuple(parameters.shape), ", ".join(self.names)
             raise ValueError(f"parameters of shape {found}: they are (batch, {len(self.names)}), in the order {names}")
-        return grouped(plan(self.field, self.forms, parameters, self.quadrature, self.faint), points)
+        of_each = plan(self.field, self.forms, parameters, self.quadrature, self.faint, self.fineness)
+        return grouped(of_each, points)
 
     def rules(self, parts):
         """Dict of the rules among parts to their number, and how far apart their points are (rule, 1) [arcsec]."""

@@ -10,7 +10,7 @@ import torch
 from .geometry import least_thickness, sky_to_axes
 from .quadrature import Quadrature
 
-__all__ = ["Part", "grouped", "plan"]
+__all__ = ["Part", "grouped", "measures", "plan"]
 
 _CENTRE = 2.0  # pixels about the centre on every side that are summed more finely
 _FAR, _WIDE = 2.5, 3.0
@@ -74,7 +74,7 @@ def _joined(parts, points):
 
 
 @torch.no_grad()
-def plan(field, forms, parameters, quadrature=None, faint=1e-4):
+def plan(field, forms, parameters, quadrature=None, faint=1e-4, fineness=None):
     """What there is to sum.
 
     Parameters
@@ -87,6 +87,8 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
         The one rule of all pixels; by default what each disc asks for, and more finely at its centre.
     faint : float
         Share of a disc's light that may be left out in its outskirts.
+    fineness : Fineness, optional
+        Of the rule that each disc asks for.
 
     Returns
     -------
@@ -110,16 +112,13 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
         return [[_part(quadrature, k, its)] for k, its in enumerate(lit)]
     centre = (u.abs() < _CENTRE * side) & (w.abs() < _CENTRE * side) & lit
     lit ^= centre
-    minor = (extent * cos + thickness * sin) / side
-    reach = thickness * sin / cos.clamp(min=1e-6) / side
-    fine = least_thickness(side * Quadrature(65).spacing, extent, inclination)
-    ratio = (thickness + fine) * sin / (extent * cos).clamp(min=1e-6 * extent)
+    minor, reach, ratio = measures(field, inclination, thickness, extent)
     # Far out, where a pixel is small beside everything, one point is enough of it.
     smooth = (u**2 + (w / cos.clamp(min=1e-3)) ** 2 > (_FAR * extent) ** 2) & (minor > _WIDE) & lit
     lit ^= smooth
     parts = []
     for k, of in enumerate(torch.cat([minor, reach, ratio], 1).tolist()):
-        rule = Quadrature.suited(*of)
+        rule = Quadrature.suited(*of, fineness)
         if rule.turned:
             lit[k] |= smooth[k]
             smooth[k] = False
@@ -127,6 +126,14 @@ def plan(field, forms, parameters, quadrature=None, faint=1e-4):
         three = [_part(its, k, where[k]) for its, where in three]
         parts.append([part for part in three if len(part.pixel)] or three[:1])
     return parts
+
+
+def measures(field, inclination, thickness, extent):
+    """What `Quadrature.suited` asks for: tensors minor, reach and ratio of inclinations [rad], heights and scales."""
+    sin, cos = torch.sin(inclination), torch.cos(inclination).abs()
+    fine = least_thickness(field.side * Quadrature(65).spacing, extent, inclination)
+    ratio = (thickness + fine) * sin / (extent * cos).clamp(min=1e-6 * extent)
+    return (extent * cos + thickness * sin) / field.side, thickness * sin / cos.clamp(min=1e-6) / field.side, ratio
 
 
 def _part(rule, k, lit):

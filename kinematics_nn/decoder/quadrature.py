@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-__all__ = ["Quadrature"]
+__all__ = ["Fineness", "Quadrature"]
 
 _PLASTIC = 1.32471795724475
 """Its inverse powers spread shifts evenly over a plane: Roberts's R2 sequence."""
@@ -15,6 +15,35 @@ _TURNS = 4096
 
 _LATTICES = {1: 0, 5: 2, 13: 5, 29: 12, 65: 18, 145: 12}
 """Numbers of sub-pixels, and the step of the second coordinate while the first goes on by one."""
+
+_FLAT = 0.05  # pixels: a disc that reaches no farther along the line of sight has one depth
+_FEW = 1.0  # pixels, up to where half the depths are enough
+_TURNING = 0.4  # reach along the line of sight over the scale of the light, from where depths turn
+
+
+@dataclass(frozen=True)
+class Fineness:
+    """How many points discs are summed at, beyond what their geometry says.
+
+    What is enough depends on how far the speed changes along the line of sight, in widths of the line, and on how
+    bright the disc is: a likelihood measures it (`~kinematics_nn.inference.quality.suit`).
+
+    Attributes
+    ----------
+    depths : int
+        Along the line of sight, even, by a Gauss rule.
+    across : float
+        Sub-pixels to the scale of the light where it is narrowest.
+    turned : int
+        Sub-pixels at least, of eight depths each that turn, beyond ``ratio``.
+    ratio : float
+        Reach along the line of sight over the scale of the light, up to which a Gauss rule is taken of thick discs.
+    """
+
+    depths: int = 8
+    across: float = 3.5
+    turned: int = 13
+    ratio: float = _TURNING
 
 
 @dataclass(frozen=True)
@@ -42,7 +71,7 @@ class Quadrature:
             raise ValueError(f"{self.depths} depths that do not turn: they are one, or an even number")
 
     @classmethod
-    def suited(cls, minor, reach, ratio):
+    def suited(cls, minor, reach, ratio, fineness=None):
         """The rule for a disc, by measures of how fast it changes.
 
         Parameters
@@ -53,10 +82,15 @@ class Quadrature:
             What the scale height comes to in the plane of the disc, seen along the line of sight, h tan i [pixel].
         ratio : float
             The same over the scale of the light.
+        fineness : Fineness, optional
+            By default what keeps most discs within 0.3 % of their peak.
         """
-        if ratio > 0.4:
-            return cls(_lattice(2 / max(minor, 1e-3), 13, 29), 8, turned=True)
-        return cls(_lattice(3.5 / max(minor, 1e-3), 5, 65), 4 if reach > 0.05 else 1, turned=False)
+        own = fineness or Fineness(depths=4 if reach < _FEW else 8)
+        flat = reach <= _FLAT
+        if ratio > (_TURNING if flat else own.ratio):
+            return cls(_lattice(2 / max(minor, 1e-3), own.turned, max(own.turned, 29)), 8, turned=True)
+        most = 65 if own.across <= Fineness.across else 145
+        return cls(_lattice(own.across / max(minor, 1e-3), 5, most), 1 if flat else own.depths, turned=False)
 
     def finer(self):
         """The rule for the pixels at the centre, where everything is steepest."""

@@ -11,7 +11,9 @@ from ..errors import KinematicsError
 from .importance import Component, sample
 from .light import SCATTERS, Patches, least_flux, marginal, over_scatters, render_patches
 from .likelihood import CubeLikelihood
+from .moments import moment_disc, overlooked
 from .nested import nested_sample
+from .quality import suit
 from .refinement import laplace, refine
 from .space import PA_UNIT, ParameterSpace
 from .surrogate import Thinned, learn
@@ -21,7 +23,7 @@ __all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_pos
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _MOST_MODES = 3  # that are followed from the smooth disc to the patchy one
-_TWIN = 20.0  # in log posterior: as far below the mode as a disc turned round is still followed
+_TWIN = 20.0  # in log posterior: as far below the mode as another, and a disc turned round, is still followed
 _AT_ONCE = 16  # models rendered at a time
 _KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
 
@@ -143,8 +145,15 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     tried = space.inside(torch.cat([x.median(0).values[None], x[: _STARTS - 1]]))
     values = smooth(tried)
     first = tried[values.argmax()]
-    modes = smooth.modes(torch.stack([first, _another(tried, values, first, x)]))
+    starts = [first, _another(tried, values, first, x)]
+    typical = {name: float(np.median(values)) for name, values in draws.items()}
+    if overlooked(observation, typical):
+        disc = moment_disc(observation, forms, typical)
+        vector = torch.tensor([[disc[name] for name in forms.parameter_names]], dtype=torch.float64)
+        starts.append(space.inside(space.variates(vector))[0])
+    modes = smooth.modes(torch.stack(starts))
     modes, x = _counted_from(space, *_with_twin(smooth, modes, x))
+    suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     say("patches of light")
     for _ in range(2):
         target = Target(
@@ -153,6 +162,8 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         before = modes[0].x
         target(before[None])
         modes = target.modes(torch.stack([mode.x for mode in modes[:_MOST_MODES]]))
+        # With the light free, what is so far below has no draw.
+        modes = [mode for mode in modes if mode.log_posterior > modes[0].log_posterior - _TWIN]
         moved = modes[0].x - before
         if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
             break
@@ -363,6 +374,14 @@ def _counted_from(space, modes, x, middle):
 
     space.pa += PA_UNIT * middle
     return [replace(mode, x=moved(mode.x)) for mode in modes], moved(x)
+
+
+def _thicker(space, mode):
+    """A mode with the disc thicker by one error, all else following: of the posterior's discs one hard to sum."""
+    if "thickness" not in space.free:
+        return mode
+    along = mode.covariance[:, space.free.index("thickness")]
+    return replace(mode, x=mode.x + along / along[space.free.index("thickness")].sqrt())
 
 
 def _with_flux(space, mode):
