@@ -1,13 +1,12 @@
 """
 Errors against the least that the noise allows: the Cramér-Rao bound of each galaxy of `kinms_galaxies`.
 
-``python benchmarks/cramer_rao.py FOLDER --method network refined --n 100`` takes galaxies of a peak of 8 times the noise
-or more and inclinations of 30° to 75°. The bound is the inverse of the Fisher matrix at the truth, with the noise's true
-covariance (white noise that the beam has smoothed), every parameter free, flux and thickness too, and no priors. The
-model depends on the scale height by its square, which cannot be negative: near 0 the bound of the height itself means
-nothing, and it is scored where discs are thick, as thick ones. To the others the height is free all the same, and the
-Fisher matrix is that at a height of a twentieth of the scale length, where the direction in which it moves the cube is
-the same.
+``python benchmarks/cramer_rao.py FOLDER --method network refined --n 100`` takes galaxies of a peak of 8 times the
+noise or more and inclinations of 30° to 75°. The bound is the inverse of the Fisher matrix at the truth, with the noise's
+true covariance (white noise that the beam has smoothed), every parameter free, flux and thickness too, and no priors.
+The model depends on the scale height by its square, which cannot be negative: near 0 the bound of the height itself
+means nothing, and it is scored where discs are thick. The other parameters are always those of a free height: thinner
+discs have the Fisher matrix at a twentieth of the scale length, where it moves the cube in the same direction.
 
 Printed by parameter: the median bound; 1.4826 times the median of ``|error| / bound``, which is 1 where errors are as
 small as the noise allows, and no less but by priors, as that of a height above 0; ``|error| / width``, which is 1 where
@@ -93,7 +92,7 @@ def bounds(likelihood, truth):
 
 
 def true_observation(cube, rms):
-    """The observation of a galaxy of `kinms_galaxies` with the rms and the correlation that its noise was drawn with."""
+    """The observation of a KinMS galaxy with the rms and the correlation that its noise was drawn with."""
     observation = observe(cube)
     covariance = beam_covariance(observation.beam, observation.pixel_matrix)
     correlation = known_correlation("wide", "white", covariance, observation.shape[0])
