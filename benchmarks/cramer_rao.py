@@ -2,11 +2,12 @@
 Errors against the least that the noise allows: the Cramér-Rao bound of each galaxy of `kinms_galaxies`.
 
 ``python benchmarks/cramer_rao.py FOLDER --method network refined --n 100`` takes galaxies of a peak of 8 times the
-noise or more and inclinations of 30° to 75°. The bound is the inverse of the Fisher matrix at the truth, with the noise's
-true covariance (white noise that the beam has smoothed), every parameter free, flux and thickness too, and no priors.
-The model depends on the scale height by its square, which cannot be negative: near 0 the bound of the height itself
-means nothing, and it is scored where discs are thick. The other parameters are always those of a free height: thinner
-discs have the Fisher matrix at a twentieth of the scale length, where it moves the cube in the same direction.
+noise or more and inclinations of 30° to 75°. The bound is the inverse of the Fisher matrix at the truth, with the
+true covariance of the noise (white noise that the beam has smoothed), every parameter free, flux and thickness too,
+and no priors. The model depends on the scale height by its square, which cannot be negative: near 0 the bound of the
+height itself means nothing, and it is scored where discs are thick. The other parameters are always those of a free
+height: thinner discs have the Fisher matrix at a twentieth of the scale length, where it moves the cube in the same
+direction.
 
 Printed by parameter: the median bound; 1.4826 times the median of ``|error| / bound``, which is 1 where errors are as
 small as the noise allows, and no less but by priors, as that of a height above 0; ``|error| / width``, which is 1 where
