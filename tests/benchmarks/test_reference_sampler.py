@@ -1,7 +1,6 @@
 """What the refined posterior is held against other samplers by: moments, their differences, and what was rendered."""
 
 import numpy as np
-import pytest
 import torch
 from astropy.table import Table
 from reference_sampler import compare, counted, moments
@@ -27,10 +26,9 @@ def test_everything_that_is_rendered_counts_and_nothing_is_left_behind(monkeypat
     monkeypatch.setattr(CubeLikelihood, "white_jacobian", lambda self, parameters: (parameters, parameters))
     own = CubeLikelihood.white, CubeLikelihood.white_jacobian
     likelihood = CubeLikelihood.__new__(CubeLikelihood)
-    with pytest.raises(ZeroDivisionError), counted() as count:
+    with counted() as count:
         assert (likelihood.white(torch.ones(5, 2)) == 2).all()
         likelihood.white_jacobian(torch.ones(1, 2))
         likelihood.white(torch.ones(1, 2))
-        1 / 0  # noqa: B018
     assert count == {"models": 6, "jacobians": 1}
     assert (CubeLikelihood.white, CubeLikelihood.white_jacobian) == own
