@@ -33,7 +33,7 @@ from scipy.signal import fftconvolve
 from spectral_cube import SpectralCube
 
 __all__ = [
-    "make_galaxies", "read_galaxies", "read_cube", "draw_truth", "arctan_speed", "render", "observe",
+    "make_galaxy", "make_galaxies", "read_galaxies", "read_cube", "draw_truth", "arctan_speed", "render", "observe",
     "check_conventions",
 ]  # fmt: skip
 
@@ -172,24 +172,29 @@ def observe(truth, seed, speed=arctan_speed):
     return hdu, truth | {"ra": centre.ra.deg, "dec": centre.dec.deg}
 
 
-def make_galaxies(n, seed, folder):
+def make_galaxy(number, seed, folder):
     """
-    Make ``n`` galaxies in ``folder``, those that are there already excepted, and return `read_galaxies`.
+    Make one galaxy in ``folder``, unless it is there, and return its path.
 
-    Each galaxy depends on ``seed`` and its own number alone, so several processes may fill one folder, and 50 galaxies
-    are the first 50 of 200.
+    It depends on ``seed`` and its own number alone, so several processes may fill one folder, and 50 galaxies are the
+    first 50 of 200.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / f"galaxy_{seed}_{number:04d}.fits"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdu, truth = observe(draw_truth(np.random.default_rng([seed, number])), seed * 100_000 + number)
+    table = fits.BinTableHDU(QTable([{name: truth[name] * unit for name, unit in UNITS.items()}]), name="TRUTH")
+    part = path.with_suffix(".part")
+    fits.HDUList([hdu, table]).writeto(part, overwrite=True)
+    part.rename(path)  # a file that is there is whole
+    return path
+
+
+def make_galaxies(n, seed, folder):
+    """Make ``n`` galaxies in ``folder``, those that are there already excepted, and return `read_galaxies`."""
     for number in range(n):
-        path = folder / f"galaxy_{seed}_{number:04d}.fits"
-        if path.exists():
-            continue
-        hdu, truth = observe(draw_truth(np.random.default_rng([seed, number])), seed * 100_000 + number)
-        table = fits.BinTableHDU(QTable([{name: truth[name] * unit for name, unit in UNITS.items()}]), name="TRUTH")
-        part = path.with_suffix(".part")
-        fits.HDUList([hdu, table]).writeto(part, overwrite=True)
-        part.rename(path)  # a file that is there is whole
+        make_galaxy(number, seed, folder)
     return read_galaxies(folder, n, seed)
 
 

@@ -1,0 +1,217 @@
+"""
+Errors against the least that the noise allows: the Cramér-Rao bound of each galaxy of `kinms_galaxies`.
+
+``python benchmarks/cramer_rao.py FOLDER --method network refined --n 100`` takes galaxies of a peak of 8 times the
+noise or more and inclinations of 30° to 75°. The bound is the inverse of the Fisher matrix at the truth, with the
+true covariance of the noise (white noise that the beam has smoothed), every parameter free, flux and thickness too,
+and no priors. The model depends on the scale height by its square, which cannot be negative: near 0 the bound of the
+height itself means nothing, and it is scored where discs are thick. The other parameters are always those of a free
+height: thinner discs have the Fisher matrix at a twentieth of the scale length, where it moves the cube in the same
+direction.
+
+Printed by parameter: the median bound; 1.4826 times the median of ``|error| / bound``, which is 1 where errors are as
+small as the noise allows, and no less but by priors, as that of a height above 0; ``|error| / width``, which is 1 where
+errors are what the posterior says; and reported widths (half of the central 68 %) over the bound, their median and 90th
+percentile. Errors are of the samples' median.
+
+A galaxy's fit leaves a small table in ``FOLDER/cramer_rao``, which is read the next time; ``--again`` fits anew.
+"""
+
+import argparse
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable, Table
+from kinms_galaxies import PIXEL, UNITS, draw_truth, make_galaxy, read_cube
+
+import kinematics_nn
+from kinematics_nn.decoder import Forms
+from kinematics_nn.errors import KinematicsError
+from kinematics_nn.forms import get_form
+from kinematics_nn.inference.derived import derived
+from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.observation import observe
+from kinematics_nn.observation.correlation import beam_covariance, known_correlation
+
+__all__ = ["bounds", "chosen", "fisher", "true_observation"]
+
+FORMS = Forms(
+    get_form("arctan", "rotation_curve"),
+    get_form("exponential", "surface_brightness"),
+    get_form("constant", "velocity_dispersion"),
+)
+LEAST_SNR, INCLINATIONS = 8.0, (30.0, 75.0)
+LEAST_HEIGHT = 0.05  # of r_scale, at which the Fisher matrix of thinner discs is taken
+THICK = 0.1  # of r_scale: thinner ones' heights are not scored
+SHOWN = (
+    "inclination", "pa", "x", "y", "vsys", "flux", "velocity_dispersion", "vmax", "r_turn", "r_scale", "v22",
+    "v22_sini", "thickness",
+)  # fmt: skip
+
+
+def fisher(likelihood, parameters):
+    """Fisher matrix (n_parameters, n_parameters) of a `CubeLikelihood` at parameters (n_parameters,)."""
+    _, slopes = likelihood.white_jacobian(parameters[None])
+    slopes = slopes[0].double()
+    return (slopes @ slopes.T).numpy()
+
+
+def inverse(matrix):
+    """Of a Fisher matrix, whose parameters differ by their units."""
+    scale = np.sqrt(np.diag(matrix))
+    return np.linalg.inv(matrix / np.outer(scale, scale)) / np.outer(scale, scale)
+
+
+def bounds(likelihood, truth):
+    """Cramér-Rao bounds: a dict of the standard deviations of the parameters, of x and y, and of v22 and v22_sini.
+
+    Parameters
+    ----------
+    likelihood : CubeLikelihood
+        With the noise's true covariance.
+    truth : dict
+        Parameter to its value, in the likelihood's units.
+    """
+    at = truth | {"thickness": max(truth["thickness"], LEAST_HEIGHT * truth["r_scale"])}
+    vector = torch.tensor([at[name] for name in FORMS.parameter_names], dtype=torch.float64)
+    covariance = inverse(fisher(likelihood, vector))
+    found = dict(zip(FORMS.parameter_names, np.sqrt(np.diag(covariance)), strict=True))
+
+    def speeds(vector):
+        values = derived(FORMS, dict(zip(FORMS.parameter_names, vector[:, None], strict=True)))
+        return torch.cat([values["v22"], values["v22_sini"]])
+
+    slopes = torch.autograd.functional.jacobian(speeds, vector).numpy()
+    found["v22"], found["v22_sini"] = np.sqrt(np.diag(slopes @ covariance @ slopes.T))
+    return found | {"x": found["east"] / PIXEL, "y": found["north"] / PIXEL}
+
+
+def true_observation(cube, rms):
+    """The observation of a KinMS galaxy with the rms and the correlation that its noise was drawn with."""
+    observation = observe(cube)
+    covariance = beam_covariance(observation.beam, observation.pixel_matrix)
+    correlation = known_correlation("wide", "white", covariance, observation.shape[0])
+    return replace(observation, rms=np.full_like(observation.rms, rms), correlation=correlation)
+
+
+def own_truth(row, observation):
+    """The truth of a galaxy (a row of `read_galaxies`) as the likelihood counts it: a dict."""
+    truth = {name: float(u.Quantity(row[name], unit).to_value(unit)) for name, unit in UNITS.items()}
+    reference = SkyCoord(*observation.header["reference"], unit="deg")
+    offsets = reference.spherical_offsets_to(SkyCoord(truth["ra"], truth["dec"], unit="deg"))
+    return truth | dict(zip(("east", "north"), (offset.to_value(u.arcsec) for offset in offsets), strict=True))
+
+
+def chosen(n, seed):
+    """Numbers of the first ``n`` galaxies that are bright enough and neither face-on nor edge-on."""
+    found, number = [], 0
+    while len(found) < n:
+        truth = draw_truth(np.random.default_rng([seed, number]))
+        if truth["snr"] >= LEAST_SNR and INCLINATIONS[0] <= truth["inclination"] <= INCLINATIONS[1]:
+            found.append(number)
+        number += 1
+    return found
+
+
+def measure(path, method, seed, min_ess):
+    """One galaxy: a table of truths, bounds, medians and widths by parameter, and in ``meta`` what the fit cost."""
+    row = QTable.read(path, hdu="TRUTH")[0]
+    cube = read_cube(path)
+    observation = true_observation(cube, row["rms"].to_value(UNITS["rms"]))
+    truth = own_truth(row, observation)
+    bound = bounds(CubeLikelihood(observation, FORMS), truth)
+    start = time.process_time()
+    fit = kinematics_nn.fit(cube, method=method, seed=seed, min_ess=min_ess)
+    seconds = time.process_time() - start
+    rows = []
+    for name in SHOWN:
+        values = fit.samples[name].to_value(UNITS[name])
+        if name == "pa":
+            values = truth["pa"] + (values - truth["pa"] + 180) % 360 - 180
+        low, middle, high = np.percentile(values, [16, 50, 84])
+        rows.append((name, truth[name], bound[name], middle, 0.5 * (high - low)))
+    meta = {
+        "snr": truth["snr"], "inclination": truth["inclination"], "height": truth["thickness"] / truth["r_scale"],
+        "seconds": seconds, "flags": " ".join(fit.flags), "efficiency": float(fit.meta["sample_efficiency"]),
+    }  # fmt: skip
+    return Table(rows=rows, names=("parameter", "true", "bound", "median", "width"), meta=meta)
+
+
+def robust(ratio):
+    """1.4826 times the median size, and its error for a normal distribution."""
+    value = 1.4826 * np.median(np.abs(ratio))
+    return value, 1.17 * value / np.sqrt(len(ratio))
+
+
+def score(tables):
+    """The printed table of a method, from those of its galaxies."""
+    rows = []
+    for name in SHOWN:
+        its = [
+            table[table["parameter"] == name][0]
+            for table in tables
+            if name != "thickness" or table.meta["height"] > THICK
+        ]
+        if not its:
+            continue
+        bound, width = (np.array([row[column] for row in its]) for column in ("bound", "width"))
+        error = np.array([row["median"] - row["true"] for row in its])
+        true = np.array([row["true"] for row in its])
+        relative = name not in ("inclination", "pa", "x", "y", "vsys", "thickness")
+        size = 100 * np.median(bound / true) if relative else np.median(bound)
+        over_bound, over_width = robust(error / bound), robust(error / width)
+        rows.append(
+            {
+                "parameter": name,
+                "unit": "%" if relative else str(UNITS[name]),
+                "n": len(its),
+                "bound": f"{size:.3g}",
+                "error / bound": "{:.2f} ± {:.2f}".format(*over_bound),
+                "error / width": "{:.2f} ± {:.2f}".format(*over_width),
+                "width / bound": f"{np.median(width / bound):.2f}",
+                "its 90 %": f"{np.percentile(width / bound, 90):.2f}",
+            }
+        )
+    return Table(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the galaxies are, or will be")
+    parser.add_argument("--method", nargs="+", choices=("network", "refined"), default=["network", "refined"])
+    parser.add_argument("--n", type=int, default=100, help="galaxies that are bright and inclined as asked")
+    parser.add_argument("--seed", type=int, default=1, help="of the set")
+    parser.add_argument("--min-ess", type=int, default=500)
+    parser.add_argument("--again", action="store_true", help="fit those that are fitted, too")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    kept = options.folder / "cramer_rao"
+    kept.mkdir(parents=True, exist_ok=True)
+    for method in options.method:
+        tables, failures = [], []
+        for number in chosen(options.n, options.seed):
+            path = kept / f"{method}_{options.seed}_{number:04d}.ecsv"
+            if options.again or not path.exists():
+                galaxy = make_galaxy(number, options.seed, options.folder)
+                try:
+                    measure(galaxy, method, number, options.min_ess).write(path, overwrite=True)
+                except (KinematicsError, RuntimeError, ArithmeticError) as error:  # a row of its own
+                    failures.append(f"{galaxy.name}: {type(error).__name__}: {error}")
+                    continue
+            tables.append(Table.read(path))
+        flags = [flag for table in tables for flag in table.meta["flags"].split()]
+        counts = ", ".join(f"{flags.count(flag)} {flag}" for flag in sorted(set(flags))) or "none"
+        seconds = np.median([table.meta["seconds"] for table in tables])
+        print(f"\n{method}: {len(tables)} galaxies, {seconds:.1f} s of the processor each (median); flags: {counts}\n")
+        print("\n".join(score(tables).pformat(max_lines=-1, max_width=-1)), flush=True)
+        print("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()
