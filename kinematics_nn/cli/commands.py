@@ -112,6 +112,7 @@ def calibrate(args):
         shard=(int(index) - 1, int(count)),
         forms=given(args, *KINDS),
         options=given(args, "min_ess", "weights"),
+        keep=args.keep,
         progress=say,
     )
     rows = read_rows(args.out, args.n)
