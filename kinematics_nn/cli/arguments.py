@@ -117,6 +117,7 @@ def add_calibrate_arguments(sub):
     sub.add_argument("--shard", metavar="i/N", default="1/1", help="the i-th of N processes that share the galaxies")
     sub.add_argument("--least", type=int, default=150, metavar="N", help="galaxies in a bin, at least")
     sub.add_argument("--min-ess", type=float, metavar="N", help="effective draws of each fit (fit's own default)")
+    sub.add_argument("--n-samples", type=int, metavar="N", help="realisations of each fit (fit's own default)")
     sub.add_argument("--keep", metavar="FOLDER", help="of the cubes: those there are fitted, the others kept there")
     sub.add_argument("--weights", metavar="NAME", help="of the fits; those of fit by default")
     for kind in KINDS:
