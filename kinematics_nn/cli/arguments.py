@@ -108,14 +108,17 @@ def add_simulate_arguments(sub):
 def add_calibrate_arguments(sub):
     """Declare what ``kinematics-nn calibrate`` takes."""
     sub.add_argument("--out", metavar="FOLDER", required=True, help="of the run: parts, tables and a figure")
-    whose = "whose code makes them; broken: clumpy, holed, lopsided, or of other curves than they are fitted with"
-    sub.add_argument("--galaxies", choices=("own", "kinms", "broken"), default="own", help=whose)
+    whose = "whose code makes them; broken: clumpy, holed, lopsided, or of other curves than they are fitted with; "
+    whose += "varied: KinMS's, over all that the network is to serve, half of them of other forms"
+    sub.add_argument("--galaxies", choices=("own", "kinms", "broken", "varied"), default="own", help=whose)
     sub.add_argument("--method", choices=("refined", "network"), default="refined")
     sub.add_argument("--n", type=int, default=1000, help="galaxies, all shards together")
     sub.add_argument("--seed", type=int, default=1)
     sub.add_argument("--shard", metavar="i/N", default="1/1", help="the i-th of N processes that share the galaxies")
     sub.add_argument("--least", type=int, default=150, metavar="N", help="galaxies in a bin, at least")
     sub.add_argument("--min-ess", type=float, metavar="N", help="effective draws of each fit (fit's own default)")
+    sub.add_argument("--n-samples", type=int, metavar="N", help="realisations of each fit (fit's own default)")
+    sub.add_argument("--keep", metavar="FOLDER", help="of the cubes: those there are fitted, the others kept there")
     sub.add_argument("--weights", metavar="NAME", help="of the fits; those of fit by default")
     for kind in KINDS:
         sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="of galaxies and fits")

@@ -111,7 +111,8 @@ def calibrate(args):
         seed=args.seed,
         shard=(int(index) - 1, int(count)),
         forms=given(args, *KINDS),
-        options=given(args, "min_ess", "weights"),
+        options=given(args, "min_ess", "weights", "n_samples"),
+        keep=args.keep,
         progress=say,
     )
     rows = read_rows(args.out, args.n)

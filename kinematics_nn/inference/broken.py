@@ -11,7 +11,7 @@ from ..training.morphology import disc_plane
 from .derived import derived
 from .mock import Mock, draw_mock, mock_grid
 
-__all__ = ["BREAKS", "BrokenMock", "break_mock", "render_broken"]
+__all__ = ["BREAKS", "BrokenMock", "break_mock", "drawn_forms", "reformed", "render_broken"]
 
 BREAKS = ("clumpy", "holed", "lopsided", "nfw", "declining")
 """How discs differ from the model."""
@@ -58,28 +58,48 @@ def break_mock(rng, forms):
     BrokenMock
     """
     mock, how = draw_mock(rng, forms), str(rng.choice(BREAKS))
-    truth = mock.truth
     light, curve = forms.surface_brightness, forms.rotation_curve
-    own = {name: truth[name] for name in forms.parameter_names}
     if how == "holed":
         light = get_form("exponential_hole", "surface_brightness")
-        own |= _drawn(rng, light, truth["r50"] / 1.678)
-        stretch = truth["r50"] / float(light.half_light_radius(*(own[name] for name in light.names())))
-        own |= {p.name: own[p.name] * stretch for p in light.parameters if p.unit == "arcsec"}
     elif how in ("nfw", "declining"):
         curve = get_form({"nfw": "nfw", "declining": "brandt"}[how], "rotation_curve")
-        own |= _drawn(rng, curve, truth["r50"] / 1.678)
-        if how == "declining":
-            own["r_peak"] = truth["r50"] * rng.uniform(0.5, 1.5)
-        at = float(curve.evaluate(1.31 * truth["r50"], *(own[name] for name in curve.names())))
-        own |= {p.name: own[p.name] * truth["v22"] / at for p in curve.parameters if p.powers[0] == 1}
-    true = replace(forms, rotation_curve=curve, surface_brightness=light)
+    true, own = drawn_forms(rng, mock, forms, curve, light)
+    if how == "declining":
+        own["r_peak"] = mock.truth["r50"] * rng.uniform(0.5, 1.5)
+    return reformed(mock, forms, true, own, how)
+
+
+def drawn_forms(rng, mock, forms, curve, light):
+    """The `Forms` of a mock's disc with ``curve`` and ``light``, and its values, new ones drawn from their priors.
+
+    The half-light radius is the mock's; speeds are still to be brought to its own, by `reformed`.
+    """
+    truth, true = mock.truth, replace(forms, rotation_curve=curve, surface_brightness=light)
+    own = {name: truth[name] for name in forms.parameter_names}
+    if light is not forms.surface_brightness:
+        drawn = _drawn(rng, light, truth["r50"] / 1.678)
+        stretch = truth["r50"] / float(light.half_light_radius(*drawn))
+        lengths = [p.unit == "arcsec" for p in light.parameters]
+        drawn = [v * stretch if length else v for v, length in zip(drawn, lengths, strict=True)]
+        own |= dict(zip(true.slots["surface_brightness"], drawn, strict=True))
+    if curve is not forms.rotation_curve:
+        own |= dict(zip(true.slots["rotation_curve"], _drawn(rng, curve, truth["r50"] / 1.678), strict=True))
+    return true, own
+
+
+def reformed(mock, forms, true, own, how):
+    """The `BrokenMock` of the values ``own`` of forms ``true``, with the mock's speed at 1.31 of its r50."""
+    truth, curve, columns = mock.truth, true.rotation_curve, true.slots["rotation_curve"]
+    if curve is not forms.rotation_curve:
+        scale = truth["v22"] / float(curve.evaluate(1.31 * truth["r50"], *(own[name] for name in columns)))
+        powers = [float(p.powers[0]) if p.powers else 0.0 for p in curve.parameters]
+        own |= {name: own[name] * scale**power for name, power in zip(columns, powers, strict=True)}
     values = {name: own[name] for name in true.parameter_names}
     tensors = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
     known = {name: float(value[0]) for name, value in derived(true, tensors).items()}
     truth = {name: truth[name] for name in _KEPT} | known | {name: truth[name] for name in _SAME}
-    return BrokenMock(truth, *(getattr(mock, name) for name in ("shape", "channel", "beam", "noise", "spectral")), how,
-                      true, values)  # fmt: skip
+    seen = {name: getattr(mock, name) for name in ("shape", "channel", "beam", "noise", "spectral")}
+    return BrokenMock(truth, **seen, how=how, forms=true, values=values)
 
 
 def render_broken(mock, rng):
@@ -111,4 +131,4 @@ def _light_map(mock, rng, decoder):
 
 def _drawn(rng, form, r_scale):
     scales = {"r_scale": r_scale, "beam": r_scale, "field": 10 * r_scale}
-    return {p.name: float(p.prior.resolve(scales).sample(rng)) for p in form.parameters}
+    return [float(p.prior.resolve(scales).sample(rng)) for p in form.parameters]

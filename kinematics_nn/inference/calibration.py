@@ -12,9 +12,11 @@ from ..errors import KinematicsError
 from ..results.files import read_table, whole_file, write_table
 from ..results.tables import decode_flags, encode_flags, parameter_columns
 from .broken import break_mock
-from .coverage import coverage_table, rank_row
+from .coverage import coverage_table, error_table, rank_row
 from .diagnosis import beams_across
 from .mock import GALAXIES, draw_mock, observe_mock
+from .mock_files import kept_cube
+from .varied import vary_mock
 
 __all__ = ["BINNED_BY", "CHUNK", "calibrate", "read_rows", "report", "write_report"]
 
@@ -26,7 +28,17 @@ BINNED_BY = {"inclination": "deg", "snr": "", "beams": ""}
 
 
 def calibrate(
-    folder, *, galaxies="own", method="refined", n=1000, seed=1, shard=(0, 1), forms=None, options=None, progress=None
+    folder,
+    *,
+    galaxies="own",
+    method="refined",
+    n=1000,
+    seed=1,
+    shard=(0, 1),
+    forms=None,
+    options=None,
+    keep=None,
+    progress=None,
 ):
     """Fit mock galaxies, or a shard of them, and leave a part file for every ten.
 
@@ -36,8 +48,9 @@ def calibrate(
     ----------
     folder : path
         Of one run; parts are in ``parts/``.
-    galaxies : {"own", "kinms", "broken"}
-        Whose code renders them; the broken ones are our own, and not what they are fitted with.
+    galaxies : {"own", "kinms", "broken", "varied"}
+        Whose code renders them; the broken ones are our own, and not what they are fitted with; the varied ones are
+        KinMS's, over all that the network is to serve, and half of them of other forms.
     method : {"refined", "network"}
     n : int
         Galaxies of the run, all shards together. A later run may have more.
@@ -48,6 +61,9 @@ def calibrate(
         Slot to form, of the galaxies and of the fits; arctan, exponential and constant by default.
     options : dict, optional
         More arguments of `kinematics_nn.fit`.
+    keep : path, optional
+        Folder of the cubes: those that are there are fitted, and the others rendered and kept there. KinMS takes
+        seconds for a cube, the network a part of one.
     progress : callable, optional
         Called with a line on every part.
 
@@ -74,7 +90,8 @@ def calibrate(
         if path.exists():
             _check_run(path, run)
             continue
-        rows = [_galaxy(number, galaxies, forms, seed, {"method": method, **options}) for number in numbers]
+        arguments = {"method": method, **options}
+        rows = [_galaxy(number, galaxies, forms, seed, keep, arguments) for number in numbers]
         table = Table(rows)
         table.meta["run"] = run
         write_table(table, path, overwrite=True)
@@ -115,7 +132,8 @@ def report(rows, least=150):
     Returns
     -------
     `~astropy.table.Table`
-        As of `coverage_table`; ``meta`` counts what was drawn, fitted, refused and flagged.
+        As of `coverage_table`; ``meta`` counts what was drawn, fitted, refused and flagged, and has the lines of
+        `~kinematics_nn.inference.coverage.error_table` as ``errors``.
     """
     fitted = rows[rows["status"] == "ok"]
     if not len(fitted):
@@ -129,6 +147,7 @@ def report(rows, least=150):
         "n_fitted": len(fitted),
         "reasons": dict(reasons.most_common()),
         "flags": dict(flags.most_common()),
+        "errors": error_table(fitted),
         "seconds": float(np.median(fitted["seconds"])),
         "efficiency": float(np.median(fitted["sample_efficiency"])),
     }
@@ -160,17 +179,25 @@ def write_report(rows, folder, least=150):
     return paths
 
 
-def _galaxy(number, galaxies, forms, seed, options):
+_DRAWS = {"broken": break_mock, "varied": vary_mock}  # of a generator and the forms of the fit
+
+
+def _galaxy(number, galaxies, forms, seed, keep, options):
     """A row: a galaxy drawn, observed, fitted and held against its truth, or why not."""
     import kinematics_nn
 
     draws = np.random.default_rng([seed, number, 0])
-    mock = break_mock(draws, forms) if galaxies == "broken" else draw_mock(draws, forms, galaxies)
+    mock = _DRAWS[galaxies](draws, forms) if galaxies in _DRAWS else draw_mock(draws, forms, galaxies)
     rng = np.random.default_rng([seed, number, 1])
     row = {"number": number, "noise": mock.noise, "spectral": mock.spectral, "kind": getattr(mock, "how", galaxies)}
+    row["channel"] = float(mock.channel)
     row |= {f"{name}_true": float(value) for name, value in mock.truth.items()}
     unknown = dict.fromkeys(("seconds", *BINNED_BY, *_FACTS), np.nan)
-    cube, rms = observe_mock(mock, rng, forms, galaxies)
+    if keep is None:
+        cube, rms = observe_mock(mock, rng, forms, galaxies)
+    else:
+        cube, rms = kept_cube(Path(keep) / f"{galaxies}-{seed}-{number:06d}.fits", mock, rng, forms, galaxies)
+    rng = np.random.default_rng([seed, number, 2])  # the same whether the cube was rendered or read
     start = time.perf_counter()
     try:
         with warnings.catch_warnings():

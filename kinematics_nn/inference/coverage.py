@@ -2,12 +2,30 @@
 
 import numpy as np
 from astropy.table import Table
-from scipy.stats import kstest
+from scipy.stats import binom, kstest
 
-__all__ = ["LEVELS", "coverage", "coverage_table", "equal_bins", "rank_row", "score"]
+__all__ = [
+    "FACE_ON",
+    "LEVELS",
+    "coverage",
+    "coverage_table",
+    "equal_bins",
+    "error_table",
+    "rank_row",
+    "score",
+    "SEEN_WELL",
+]
 
 LEVELS = (50, 68, 95)
 """Per cent that intervals are to hold."""
+
+SEEN_WELL = {"snr": 8.0, "beams": 4.0}
+"""What a fit reports at least of a galaxy whose error is counted."""
+
+FACE_ON = 30.0
+"""Inclination [deg] that a fit reports below which its bias is looked at."""
+
+_ERRORS = {"inclination": "deg", "pa": "deg", "v22_sini": "%", "v22": "%", "r50": "%", "vsys": "channel or line"}
 
 
 def rank_row(samples, truth, rng):
@@ -111,3 +129,48 @@ def coverage_table(rows, parameters, by=(), least=150):
                 off = np.divide(middle - true, sigma, out=np.full(len(true), np.nan), where=sigma > 0)
                 lines.append({"parameter": name, "by": column, "low": ends[0], "high": ends[1], **score(ranks, off)})
     return Table(lines)
+
+
+def error_table(rows):
+    """Median errors of galaxies that are `SEEN_WELL`, and the bias of those near to face-on.
+
+    Parameters
+    ----------
+    rows : `~astropy.table.Table`
+        Of `rank_row`, those that were fitted, with what the fits report: ``inclination`` [deg], ``snr``, ``beams``; and
+        with the width ``channel`` [km/s].
+
+    Returns
+    -------
+    list of dict
+        ``parameter``, ``unit``, ``of`` ("seen well" or "near face-on"), ``n``, and of the medians of the galaxies
+        ``median``, the median of the absolute errors, or near face-on that of the signed errors over sigma, and its
+        ``error``. The unit of ``vsys`` is the larger of a channel and the true line width, w50.
+    """
+    well = np.logical_and.reduce([np.asarray(rows[name], dtype=float) >= least for name, least in SEEN_WELL.items()])
+    near = np.asarray(rows["inclination"], dtype=float) < FACE_ON
+    lines = []
+    for name, unit in _ERRORS.items():
+        if f"{name}_rank" not in rows.colnames or (name == "vsys" and "channel" not in rows.colnames):
+            continue
+        middle, true, sigma = (np.asarray(rows[f"{name}_{part}"], dtype=float) for part in ("p50", "true", "sigma"))
+        scale = 0.01 * true if unit == "%" else 1.0
+        if name == "vsys":
+            scale = np.maximum(rows["channel"], rows["w50_true"])
+        off = abs(middle - true) / scale
+        lines.append({"parameter": name, "unit": unit, "of": "seen well", **_median(off[well])})
+        if name == "inclination":
+            lines.append(
+                {"parameter": name, "unit": "sigma", "of": "near face-on", **_median(((middle - true) / sigma)[near])}
+            )
+    return lines
+
+
+def _median(values):
+    """A median and its error, half the distance between the order statistics that hold it with 68 % probability."""
+    ordered = np.sort(values[np.isfinite(values)])
+    if not ordered.size:
+        return {"n": 0, "median": np.nan, "error": np.nan}
+    low, high = (int(k) for k in binom.interval(0.6827, ordered.size, 0.5))
+    error = float(ordered[min(high, ordered.size - 1)] - ordered[low]) / 2
+    return {"n": int(ordered.size), "median": float(np.median(ordered)), "error": error}

@@ -17,10 +17,11 @@ from .derived import derived
 from .diagnosis import beams_across
 from .space import ParameterSpace
 
-__all__ = ["GALAXIES", "Mock", "draw_mock", "kinms_cube", "mock_grid", "observe_mock"]
+__all__ = ["GALAXIES", "Mock", "Skies", "draw_mock", "kinms_cube", "mock_grid", "observe_mock"]
 
-GALAXIES = ("own", "kinms", "broken")
-"""Whose code renders the galaxies; "broken": our own, galaxies that are not what they are fitted with."""
+GALAXIES = ("own", "kinms", "broken", "varied")
+"""Whose code renders the galaxies; "broken": our own, galaxies that are not what they are fitted with; "varied":
+KinMS's, of other forms in half of them, over all that the network is to serve."""
 
 INCLINATION = (5.0, 90.0)  # deg
 SNR = (3.0, 50.0)  # of the brightest voxel
@@ -34,9 +35,28 @@ SYSTEMIC = 2.0  # channels that vsys scatters about the middle of the band
 
 _SCALES = {"beam": 1.0, "field": 5.0, "r_scale": 1.0}  # beams: a disc as large as the field is 39 across
 _FWHM = np.sqrt(8 * np.log(2))
-_CLOUD_NOISE = 0.3  # of the telescope's, in what the likelihood makes of either: as much as clouds may add
+CLOUD_NOISE = 0.3  # of the telescope's, in what the likelihood makes of either: as much as clouds may add
 _CLOUDS = 500_000, 8_000_000  # at least and at most; 8 million take 2 GB
 _LEAST_WHITE = 0.05  # of the noise over channels, as the fit's `Whitener` has it
+
+
+@dataclass(frozen=True)
+class Skies:
+    """What mocks are seen in; pairs are (low, high).
+
+    Attributes
+    ----------
+    snr, beams, line_channels, beam_pixels : of the brightest voxel; across; that the line is wide; across the beam.
+        Log-uniform, but for ``beams``, where the prior is cut.
+    pixels, voxels : largest side of the field, and of the cube, beyond which galaxies are drawn again.
+    """
+
+    snr: tuple = SNR
+    beams: tuple = BEAMS
+    line_channels: tuple = LINE_CHANNELS
+    beam_pixels: tuple = BEAM_PIXELS
+    pixels: float = np.inf
+    voxels: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,7 @@ class Mock:
     spectral: str
 
 
-def draw_mock(rng, forms, galaxies="own"):
+def draw_mock(rng, forms, galaxies="own", skies=None):
     """Draw a galaxy from the fit's own prior, and a telescope to see it with.
 
     The disc is drawn in the very space that the fit explores; its size counts in beams. Inclinations below 5 deg and
@@ -79,15 +99,24 @@ def draw_mock(rng, forms, galaxies="own"):
     ----------
     rng : `~numpy.random.Generator`
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms", "broken"}
-        KinMS's have round beams; the others are drawn as one (`break_mock` breaks them).
+    galaxies : {"own", "kinms", "broken", "varied"}
+        KinMS's have round beams; the others are drawn as one (`break_mock` breaks them, `vary_mock` varies them).
+    skies : Skies, optional
 
     Returns
     -------
     Mock
     """
+    skies = skies or Skies()
+    while True:
+        mock = _draw(rng, forms, galaxies, skies)
+        if mock.shape[1] <= skies.pixels and np.prod(mock.shape) <= skies.voxels:
+            return mock
+
+
+def _draw(rng, forms, galaxies, skies):
     ratio = rng.uniform(*AXIS_RATIO) if galaxies != "kinms" else 1.0
-    size, angle = _log_uniform(rng, *BEAM_PIXELS) * PIXEL, rng.uniform(0, 180)
+    size, angle = _log_uniform(rng, *skies.beam_pixels) * PIXEL, rng.uniform(0, 180)
     beam = (size / np.sqrt(ratio), size * np.sqrt(ratio), angle if galaxies != "kinms" else 0.0)
     scales = {name: size * value for name, value in _SCALES.items()}
     space = ParameterSpace(forms, (0.0, 0.0, 0.0), (CENTRE * size, CENTRE * size, 1.0), 0.0, scales)
@@ -97,11 +126,11 @@ def draw_mock(rng, forms, galaxies="own"):
         values["pa"] = rng.uniform(0, 360)
         values |= _derived(forms, values)
         beams = _beams(beam, values, forms)
-        if INCLINATION[0] <= values["inclination"] <= INCLINATION[1] and BEAMS[0] <= beams <= BEAMS[1]:
+        if INCLINATION[0] <= values["inclination"] <= INCLINATION[1] and skies.beams[0] <= beams <= skies.beams[1]:
             break
     sigma = forms.velocity_dispersion.evaluate(values["r50"], *_own(forms, values, "velocity_dispersion"))
     line = values["w50"] + _FWHM * float(sigma)
-    channel = line / _log_uniform(rng, *LINE_CHANNELS)
+    channel = line / _log_uniform(rng, *skies.line_channels)
     values["vsys"] = channel * SYSTEMIC * rng.standard_normal()
     # Room for the galaxy wherever it is scattered, and for noise around it.
     n_channels = 2 * int(np.ceil(0.5 * line / channel + 3 * SYSTEMIC + 3))
@@ -109,7 +138,7 @@ def draw_mock(rng, forms, galaxies="own"):
     truth = values | {
         "x": n_pixels / 2 - values["east"] / PIXEL,
         "y": n_pixels / 2 + values["north"] / PIXEL,
-        "snr": _log_uniform(rng, *SNR),
+        "snr": _log_uniform(rng, *skies.snr),
         "beams": beams,
     }
     noise, spectral = str(rng.choice(list(WIDTHS))), str(rng.choice(list(SERIES)))
@@ -125,7 +154,7 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     rng : `~numpy.random.Generator`
         Of the noise, and of KinMS's clouds.
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms", "broken"}
+    galaxies : {"own", "kinms", "broken", "varied"}
         Whose code renders it.
 
     Returns
@@ -147,6 +176,11 @@ def observe_mock(mock, rng, forms, galaxies="own"):
         from .broken import render_broken
 
         clean = render_broken(mock, rng)
+    elif galaxies == "varied":
+        from .varied import render_varied
+
+        clean, kept = render_varied(mock, rng, correlation, covariance)
+        snr *= kept
     elif galaxies == "kinms":
         needed = _clouds_needed(mock, forms, correlation, covariance)
         n_clouds = int(np.clip(needed, *_CLOUDS))
@@ -179,8 +213,10 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
         [arcsec]
     shape : (int, int, int)
         (channel, y, x), even.
-    pixel, channel, beam : float
-        Side [arcsec], width [km/s] and FWHM [arcsec] of the round beam.
+    pixel, channel : float
+        Side [arcsec] and width [km/s].
+    beam : float or None
+        FWHM [arcsec] of the round beam; without one, the light is that of the sky, in a field twice as wide.
     n_clouds, seed : int
         The seed at least 1.
 
@@ -203,8 +239,9 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         simulator = KinMS(
-            wide * pixel, wide * pixel, n_channels * channel, pixel, channel, [beam, beam, 0],
-            nSamps=n_clouds, seed=seed,
+            wide * pixel, wide * pixel, n_channels * channel, pixel, channel,
+            [beam or pixel] * 2 + [0],
+            nSamps=n_clouds, seed=seed, cleanOut=beam is None,
         )  # fmt: skip
         cube, clouds, velocity = simulator.model_cube(
             truth["inclination"],
@@ -224,6 +261,8 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
     in_field = (abs(index - wide / 2 + 0.5) < wide / 2).all(axis=1)
     inside = in_field & (abs(at - n_channels / 2 + 0.5) < n_channels / 2)
     cube *= inside.mean() * truth["flux"] / channel  # KinMS left it with sum 1
+    if beam is None:
+        return cube.T
     kept = slice(n_pixels // 2, n_pixels // 2 + n_pixels)  # pixel n_pixels of the wide field becomes n_pixels / 2
     return np.ascontiguousarray(cube.T[:, kept, kept])
 
@@ -246,7 +285,7 @@ def _clouds_needed(mock, forms, correlation, covariance):
     channels = correlation.over_channels(mock.shape[0])
     channels = (channels + _LEAST_WHITE * np.eye(len(channels))) / (1 + _LEAST_WHITE)
     over_channels = np.trace(np.linalg.inv(channels)) / len(channels)
-    return cells * over_sky * over_channels * (mock.truth["snr"] / _CLOUD_NOISE) ** 2
+    return cells * over_sky * over_channels * (mock.truth["snr"] / CLOUD_NOISE) ** 2
 
 
 def _kinms_cube(mock, forms, n_clouds, seed):

@@ -1,4 +1,4 @@
-"""The network's posterior of one galaxy: trunk once, head anew for every realisation, then the forms."""
+"""The network's posterior: trunk once a galaxy, head anew for every realisation, then the forms; of one or of many."""
 
 from dataclasses import fields, replace
 
@@ -16,7 +16,66 @@ from ..network.weights import DEFAULT, load_encoder
 from .derived import derived
 from .projection import project
 
-__all__ = ["network_draws", "network_samples"]
+__all__ = ["encoder_draws", "form_samples", "network_batch", "network_draws", "network_samples"]
+
+
+def encoder_draws(encoder, image, facts, n_samples, seed):
+    """Recalibrated draws (galaxy, n_samples, target) from the encoder, on its device.
+
+    Parameters
+    ----------
+    encoder : KinematicEncoder
+    image, facts : Tensor (galaxy, ...)
+        Of frames, on the encoder's device.
+    n_samples : int
+        Draws a galaxy, each with dropout masks of its own.
+    seed : int or sequence of int
+        One a galaxy: each has the draws that it has alone, whatever the batch. A single one: all are drawn at once,
+        which is faster by far on a GPU, and what a galaxy gets hangs on its place in the batch.
+    """
+    device = facts.device
+    with torch.no_grad():
+        trunk = encoder.trunk(image.float(), facts)
+        if np.ndim(seed) == 0:
+            with realisations(encoder, int(seed), device) as generator:
+                draws = encoder.sample(trunk, n_samples, generator)
+        else:
+            parts = []
+            for row, own in zip(trunk, seed, strict=True):
+                with realisations(encoder, int(own), device) as generator:
+                    parts.append(encoder.sample(row[None], n_samples, generator))
+            draws = torch.cat(parts)
+        n, _, targets = draws.shape
+        flat = recalibrated(draws.transpose(0, 1).flatten(1), encoder.ranks.repeat(n, 1))
+    return flat.unflatten(1, (n, targets)).transpose(0, 1)
+
+
+def network_batch(observations, n_samples, *, seed, device="cpu", weights=DEFAULT, cubes=None):
+    """Monte-Carlo-dropout realisations of the network for many observations at once.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        Of any sizes.
+    n_samples : int
+    seed : int or sequence of int
+        As `encoder_draws` takes it.
+    device, weights : optional
+    cubes : sequence, optional
+        As `network_draws` takes it, one an observation.
+
+    Returns
+    -------
+    list
+        For each observation what `network_draws` returns, or, in its place, the `KinematicsError` that it raises.
+    """
+    encoder = load_encoder(weights, str(device))
+    given = map(prepare, observations) if cubes is None else cubes
+    with torch.no_grad():
+        frames = [(make_frame(one), unit) for one, unit in given]
+    image, facts = (torch.cat([getattr(frame, k) for frame, _ in frames]).to(device) for k in ("image", "facts"))
+    draws = encoder_draws(encoder, image, facts, n_samples, seed).cpu()
+    return [_outcome(targets, frame, unit) for targets, (frame, unit) in zip(draws, frames, strict=True)]
 
 
 def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT, cubes=None):
@@ -34,17 +93,25 @@ def network_draws(observation, n_samples, *, seed, device="cpu", weights=DEFAULT
         Relative to the frame.
     frame : Frame
         With scalar attributes; ``flux`` in the cube's unit times km/s arcsec2.
+
+    Raises
+    ------
+    KinematicsError
+        Most realisations are of no possible disc.
     """
-    encoder = load_encoder(weights, str(device))
-    cubes, unit = prepare(observation) if cubes is None else cubes
-    with torch.no_grad():
-        frame = make_frame(cubes)
-        trunk = encoder.trunk(frame.image.to(device), frame.facts.to(device))
-        with realisations(encoder, seed, device) as generator:
-            targets = recalibrated(encoder.sample(trunk, n_samples, generator)[0], encoder.ranks).cpu()
+    given = None if cubes is None else [cubes]
+    (found,) = network_batch([observation], n_samples, seed=[seed], device=device, weights=weights, cubes=given)
+    if isinstance(found, KinematicsError):
+        raise found
+    return found
+
+
+def _outcome(targets, frame, unit):
+    """Draws that are possible, as many as there were, and the frame of one galaxy; or why there are none."""
+    n_samples = len(targets)
     targets = targets[possible(targets)]
     if len(targets) < 0.5 * n_samples:
-        raise KinematicsError(
+        return KinematicsError(
             f"{len(targets)} of {n_samples} realisations are of possible discs: nothing like what the network knows",
             "the emission of one disc",
             "fit(region=...), and cube.kinematics.observe() to see what was taken as emission",
@@ -61,9 +128,20 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
     Returns
     -------
     dict
-        Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
+        As of `form_samples`.
     """
     targets, frame = network_draws(observation, n_samples, seed=seed, device=device, weights=weights, cubes=cubes)
+    return form_samples(observation, forms, targets, frame)
+
+
+def form_samples(observation, forms, targets, frame):
+    """Samples of the parameters of ``forms``, of what `network_draws` found of an observation.
+
+    Returns
+    -------
+    dict
+        Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
+    """
     beam = float(np.sqrt(observation.beam[0] * observation.beam[1]))
     with torch.no_grad():
         disc, curve, light = project(targets, frame, forms, beam)

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.stats import binom
 
+from ..inference.coverage import FACE_ON, SEEN_WELL
 from .style import CURVE, MODEL, STYLE, symbol
 
 __all__ = ["as_rst", "plot_calibration"]
@@ -15,6 +16,7 @@ _WHOSE = {
     "own": "our own simulator",
     "kinms": "KinMS",
     "broken": "our own simulator, which break the model",
+    "varied": "KinMS over the whole range, half of them of other forms than the fit's",
 }
 
 
@@ -29,8 +31,8 @@ def as_rst(table):
     Returns
     -------
     str
-        reStructuredText to include: what was run, coverage of all galaxies, and that of 68 % intervals in the bins;
-        bold where it is more than 3 binomial errors off.
+        reStructuredText to include: what was run, coverage of all galaxies, and that of 68 % intervals in the bins,
+        bold where it is more than 3 binomial errors off; and the errors.
     """
     meta, everything = table.meta, table[table["by"] == "all"]
     run = meta["run"]
@@ -66,7 +68,22 @@ def as_rst(table):
             for name in everything["parameter"]
         ]
         lines += _list_table(head, body)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _errors(meta["errors"])) + "\n"
+
+
+def _errors(errors):
+    """Lines of the table of errors."""
+    of = {
+        "seen well": "median error, S/N ≥ {snr:g} and {beams:g} beams across".format(**SEEN_WELL),
+        "near face-on": f"median bias below {FACE_ON:g}° of reported inclination",
+    }
+    units = {"deg": "°", "%": " %", "sigma": " σ", "channel or line": " of the larger of a channel and w50"}
+    body = []
+    for line in errors:
+        sign = "+" if line["of"] == "near face-on" else ""
+        value = f"{line['median']:{sign}.2g}±{line['error']:.1g}{units[line['unit']]}"
+        body.append([f"``{line['parameter']}``", of[line["of"]], value, str(line["n"])])
+    return ["", "Errors, by what the fit reports:", "", *_list_table(["Parameter", "What", "Value", "Galaxies"], body)]
 
 
 def plot_calibration(rows, table):

@@ -184,6 +184,7 @@ def test_the_command_writes_tables_and_a_figure(tmp_path, monkeypatch, forms, ca
     text = (tmp_path / "coverage.inc").read_text()
     assert "20 galaxies of our own simulator" in text
     assert "``v22_sini``" in text
+    assert "median bias below 30°" in text
     assert "20 of 20 galaxies done" in capsys.readouterr().err
     assert main(f"calibrate --out {tmp_path} --shard 3/2".split()) == 2
     assert "i/N" in capsys.readouterr().err

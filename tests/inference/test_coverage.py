@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 from scipy.stats import norm
 
-from kinematics_nn.inference.coverage import LEVELS, coverage_table, equal_bins, rank_row
+from kinematics_nn.inference.coverage import LEVELS, coverage_table, equal_bins, error_table, rank_row
 
 
 def galaxies(n=2000, narrow=1.0, shift=0.0, seed=1):
@@ -80,3 +80,29 @@ def test_truths_on_an_atom_have_uniform_ranks():
     # A quarter of the samples is at 0: so ranks fill the lowest quarter.
     assert max(ranks) <= 0.27
     assert np.mean(ranks) == pytest.approx(0.125, abs=0.02)
+
+
+def test_errors_are_those_of_galaxies_seen_well():
+    rng = np.random.default_rng(2)
+    n = 4000
+    true, off = rng.uniform(5, 90, n), rng.standard_normal(n)
+    rows = Table({"snr": rng.uniform(4, 12, n), "beams": rng.uniform(2, 6, n), "channel": np.full(n, 10.0)})
+    well = (rows["snr"] >= 8) & (rows["beams"] >= 4)
+    size = np.where(well, 1.0, 30.0)  # what is not seen well is far off
+    rows["inclination_true"], rows["inclination_p50"] = true, true + size * off
+    rows["inclination_sigma"], rows["inclination_rank"] = size, np.full(n, 0.5)
+    rows["inclination"] = rows["inclination_p50"]
+    rows["vsys_true"], rows["vsys_p50"] = np.zeros(n), 2.0 * size * off
+    rows["vsys_sigma"], rows["vsys_rank"] = np.ones(n), np.full(n, 0.5)
+    rows["w50_true"] = np.where(np.arange(n) % 2, 5.0, 40.0)
+    found = {(line["parameter"], line["of"]): line for line in error_table(rows)}
+    line = found["inclination", "seen well"]
+    assert line["n"] == well.sum()
+    # A median of |normal| is 0.674; of a thousand its error is 0.025.
+    assert line["median"] == pytest.approx(0.674, abs=0.075)
+    assert line["error"] == pytest.approx(0.025, rel=0.4)
+    # Half in units of a channel of 10, half of a line of 40: medians of 0.2 and 0.05 |normal|, together 0.064.
+    assert found["vsys", "seen well"]["median"] == pytest.approx(0.064, abs=0.012)
+    near = rows["inclination"] < 30
+    assert found["inclination", "near face-on"]["n"] == near.sum()
+    assert found["inclination", "near face-on"]["median"] == pytest.approx(np.median(off[near]), abs=1e-9)
