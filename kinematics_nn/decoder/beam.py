@@ -144,7 +144,7 @@ class BeamOperator:
     def _matrices(self, dtype):
         if dtype not in self._cast:
             matrices = self._to_rows, self._to_shear, self._from_shear
-            self._cast[dtype] = [m if m is None else m.to(dtype) for m in matrices]
+            self._cast[dtype] = [m if m is None else significant(m.to(dtype)) for m in matrices]
         return self._cast[dtype]
 
     def _by_fourier(self, sky, corner):
@@ -209,7 +209,7 @@ def _band_matrix(variance, distance):
     variance = variance[..., None, None]
     fraction = distance[..., :1] - distance[..., :1].round()
     norm = torch.exp(-0.5 * (fraction + reach) ** 2 / variance).sum(-1, keepdim=True)
-    return significant(torch.exp(-0.5 * distance**2 / variance) / norm)
+    return torch.exp(-0.5 * distance**2 / variance) / norm
 
 
 def _transfer(covariance, shape):

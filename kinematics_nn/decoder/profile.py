@@ -185,14 +185,16 @@ class SpectralBins:
     def matrix(self, sigma):
         """Light per km/s (galaxy, channel, bin) that a channel gets from a bin, for lines of ``sigma`` (galaxy,)."""
         values = torch.diff(0.5 * torch.erf(self._away(sigma) / math.sqrt(2)), dim=1)
-        return values / torch.diff(self.edges)[:, None] @ _spline_inverse(self.count).to(values)
+        return (
+            significant(values @ significant(_spline_inverse(self.count).to(values))) / torch.diff(self.edges)[:, None]
+        )
 
     def matrix_slope(self, sigma):
         """Derivative of `matrix` by ``sigma``."""
         away = self._away(sigma)
-        by_sigma = significant(away * torch.exp(-0.5 * away**2)) / (-math.sqrt(2 * math.pi) * sigma[:, None, None])
-        values = torch.diff(by_sigma, dim=1)
-        return values / torch.diff(self.edges)[:, None] @ _spline_inverse(self.count).to(values)
+        values = torch.diff(significant(away * torch.exp(-0.5 * away**2)), dim=1) / -math.sqrt(2 * math.pi)
+        slopes = significant(values @ significant(_spline_inverse(self.count).to(values)))
+        return slopes / sigma[:, None, None] / torch.diff(self.edges)[:, None]
 
     def _away(self, sigma):
         """Edges from bins (galaxy, channel + 1, bin), in sigma."""
@@ -221,5 +223,4 @@ def _spline_inverse(n):
     the ends of the bins. A wide band of thin lines has thousands of bins, too many to invert or to keep a matrix of.
     """
     side = math.sqrt(3) * (math.sqrt(3) - 2) ** torch.arange(n, dtype=torch.float64)
-    side = significant(side)
     return torch.cat([side.flip(0), side[1:]]).unfold(0, n, 1).flip(0)
