@@ -158,8 +158,10 @@ def sample(log_target, components, min_ess, *, generator, thin=None, first=250, 
         proposal = Mixture([*_of_share(1 - _KEPT, adapted(together)), *_of_share(_KEPT, components)])
         if thin is not None:
             proposal = thin(proposal, together.x, together.weights)
-        # A tenth more than what the best of two guesses at the efficiency says, and no more than what was learnt bears.
-        efficiency = max(effective / drawn, 0.25 if k == 0 else 0.08)
+        # A tenth more than what the last round's efficiency says, but after the first the next ones are better, and no
+        # more than what was learnt bears.
+        last, its, own = found[-1]
+        efficiency = max(_effective(its - own.log_prob(last)) / len(last), 0.25 if k == 0 else 0.08)
         learnt = min(max(600, min_ess), 150 + 5 * effective)
         n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), learnt, most - drawn))
     return draws
