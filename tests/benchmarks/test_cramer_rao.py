@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cramer_rao import FORMS, bounds, chosen, fisher, inverse, robust
+from cramer_rao import FORMS, bounds, chosen, fisher, inverse, robust, step
 from kinms_galaxies import draw_truth
 
 from kinematics_nn.decoder import Grid, render_on
@@ -78,6 +78,20 @@ def test_bounds_scale_with_the_noise_and_speeds_follow_from_the_parameters():
     v22 = 150 * 2 / np.pi * np.arctan(1.31 * 1.678347 * 3 / 1.5)
     parts = sine * quiet["v22"], v22 * cosine * np.radians(quiet["inclination"])
     assert abs(parts[0] - parts[1]) < quiet["v22_sini"] < sum(parts)
+
+
+def test_a_step_from_the_truth_finds_where_the_data_are():
+    seen = observation("wide")
+    bound = bounds(CubeLikelihood(seen, FORMS), TRUTH)
+    moved = {"inclination": 0.1, "pa": -0.1, "vsys": 0.1, "east": 0.1}
+    off = {name: size * bound[name] for name, size in moved.items()}
+    found = step(CubeLikelihood(seen, FORMS), TRUTH | {name: TRUTH[name] - by for name, by in off.items()})
+    # The data lie a tenth of the bounds from what is called the truth: so near, the model is linear to a part in ten
+    # of that; x runs west.
+    for name, by in off.items():
+        assert found[name] == pytest.approx(by, abs=0.02 * bound[name])
+    assert found["x"] == pytest.approx(-found["east"])
+    assert found["vmax"] == pytest.approx(0, abs=0.02 * bound["vmax"])
 
 
 def replace_rms(seen, rms):
