@@ -58,7 +58,8 @@ def calibrate(
     shard : (int, int)
         Which, from 0, of how many.
     forms : dict, optional
-        Slot to form, of the galaxies and of the fits; arctan, exponential and constant by default.
+        Slot to form, of the galaxies and of the fits; arctan, exponential and constant by default. Varied galaxies are
+        drawn about the default ones whatever these are.
     options : dict, optional
         More arguments of `kinematics_nn.fit`.
     keep : path, optional
@@ -187,16 +188,18 @@ def _galaxy(number, galaxies, forms, seed, keep, options):
     import kinematics_nn
 
     draws = np.random.default_rng([seed, number, 0])
-    mock = _DRAWS[galaxies](draws, forms) if galaxies in _DRAWS else draw_mock(draws, forms, galaxies)
+    drawn = _forms(None) if galaxies == "varied" else forms
+    mock = _DRAWS[galaxies](draws, drawn) if galaxies in _DRAWS else draw_mock(draws, drawn, galaxies)
+    names = [name for name in _names(drawn) if name in mock.truth]
     rng = np.random.default_rng([seed, number, 1])
     row = {"number": number, "noise": mock.noise, "spectral": mock.spectral, "kind": getattr(mock, "how", galaxies)}
     row["channel"] = float(mock.channel)
     row |= {f"{name}_true": float(value) for name, value in mock.truth.items()}
     unknown = dict.fromkeys(("seconds", *BINNED_BY, *_FACTS), np.nan)
     if keep is None:
-        cube, rms = observe_mock(mock, rng, forms, galaxies)
+        cube, rms = observe_mock(mock, rng, drawn, galaxies)
     else:
-        cube, rms = kept_cube(Path(keep) / f"{galaxies}-{seed}-{number:06d}.fits", mock, rng, forms, galaxies)
+        cube, rms = kept_cube(Path(keep) / f"{galaxies}-{seed}-{number:06d}.fits", mock, rng, drawn, galaxies)
     rng = np.random.default_rng([seed, number, 2])  # the same whether the cube was rendered or read
     start = time.perf_counter()
     try:
@@ -209,13 +212,13 @@ def _galaxy(number, galaxies, forms, seed, keep, options):
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         status = "refused" if isinstance(error, KinematicsError) else "failed"
         unknown["seconds"] = time.perf_counter() - start
-        return row | unknown | {"flags": 0, "status": status, "message": said} | _no_ranks(mock.truth, forms)
+        return row | unknown | {"flags": 0, "status": status, "message": said} | _no_ranks(names)
     seconds = time.perf_counter() - start
     observation = fit.observation
-    samples = {name: np.asarray(fit.samples[name].value) for name in _names(forms)}
+    samples = {name: np.asarray(fit.samples[name].value) for name in names}
     row |= {"seconds": seconds, "inclination": float(np.median(samples["inclination"]))}
     row["snr"] = float((observation.data / observation.rms)[observation.emission].max())
-    row["beams"] = float(beams_across(observation, fit.best_values, forms))
+    row["beams"] = float(beams_across(observation, fit.best_values, fit.forms))
     row |= {name: float(fit.meta.get(name, np.nan)) for name in _FACTS}
     row |= {"flags": encode_flags(fit.flags), "status": "ok", "message": "-"}
     return row | rank_row(samples, mock.truth, rng) | {"rms_true": rms}
@@ -229,11 +232,8 @@ def _names(forms):
     return [name for name in parameter_columns(forms, "Jy km/s") if name not in ("ra", "dec", "east", "north")]
 
 
-def _no_ranks(truth, forms):
-    parts = ("p50", "sigma", "rank")
-    return {f"{name}_{part}": np.nan for name in _names(forms) if name in truth for part in parts} | {
-        "rms_true": np.nan
-    }
+def _no_ranks(names):
+    return {f"{name}_{part}": np.nan for name in names for part in ("p50", "sigma", "rank")} | {"rms_true": np.nan}
 
 
 def _parts(folder, n):

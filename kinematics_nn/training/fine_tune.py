@@ -21,7 +21,7 @@ from ..errors import KinematicsError, KinematicsWarning
 from ..network.targets import MULTIPLES, Disc, encode_targets, possible
 from .objectives import simulated_posterior
 
-__all__ = ["FineTuning", "Survey", "fit_cubes", "load_survey", "refined_targets"]
+__all__ = ["FineTuning", "Survey", "disc_of", "fit_cubes", "load_survey", "refined_targets"]
 
 _UNTRUSTED = ("POOR_FIT", "LOW_EFFICIENCY")
 _VERSION = 1  # of what is in a file of draws
@@ -217,7 +217,7 @@ def refined_targets(fit):
     weight = np.asarray(table["weight"], dtype=np.float64)
     heavy = weight > 1e-6 * weight.max()
     values = {name: torch.as_tensor(np.asarray(table[name])[heavy], dtype=torch.float64) for name in table.colnames}
-    disc = _disc(fit.forms, values, fit.observation.header)
+    disc = disc_of(fit.forms, values, fit.observation.header)
     targets = encode_targets(replace(disc, flux=disc.flux / unit), frame).float()
     good = possible(targets)
     weight = torch.as_tensor(weight[heavy])[good]
@@ -228,7 +228,7 @@ def _normalised(weight):
     return weight / weight.sum(1, keepdim=True)
 
 
-def _disc(forms, values, header):
+def disc_of(forms, values, header):
     """The `Disc` of parameters, a dict of Tensor (n,) in arcsec, km/s and degrees, as a cube's own axis shows it."""
     from ..decoder.geometry import axis_scale
 

@@ -125,6 +125,7 @@ class StubFit:
         return SimpleNamespace(
             samples=samples,
             best_values=truth,
+            forms=self.forms,
             meta={"n_effective": 200.0, "sample_efficiency": 1.0},
             flags=("FACE_ON",),
             observation=SimpleNamespace(
