@@ -8,7 +8,7 @@ import torch
 
 from ..errors import KinematicsError
 
-__all__ = ["Component", "Mixture", "WeightedDraws", "adapted", "pareto_k", "sample"]
+__all__ = ["Component", "Mixture", "WeightedDraws", "adapted", "flattened", "pareto_k", "sample"]
 
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
@@ -202,6 +202,35 @@ def _together(found):
     total = sum(len(one[0]) for one in found)
     logs = [proposal.log_prob(x) + math.log(len(its) / total) for its, _, proposal in found]
     return WeightedDraws(x, target, target - torch.logsumexp(torch.stack(logs), 0))
+
+
+def flattened(draws, least=50):
+    """Draws whose weights are taken to a power below one, where few of them have nearly all of it.
+
+    Of three draws no width can be told, and what they say looks far more certain than it is: with a power at which
+    ``least`` of them are effective, widths go over into those of what was drawn from.
+
+    Parameters
+    ----------
+    draws : WeightedDraws
+    least : float
+        Effective draws that there should be.
+
+    Returns
+    -------
+    draws : WeightedDraws
+    power : float
+        One where nothing was changed.
+    """
+    known = torch.isfinite(draws.log_weight)
+    if draws.n_effective >= least or int(known.sum()) <= least:
+        return draws, 1.0
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        power = 0.5 * (low + high)
+        effective = _effective(torch.where(known, power * draws.log_weight, -math.inf))
+        low, high = (power, high) if effective >= least else (low, power)
+    return replace(draws, log_weight=torch.where(known, low * draws.log_weight, -math.inf)), low
 
 
 def adapted(draws, k=5, iterations=8):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import KinematicsError
-from .importance import Component, sample
+from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, least_flux, marginal, over_scatters, render_patches
 from .likelihood import CubeLikelihood
 from .moments import moment_disc, overlooked
@@ -77,8 +77,9 @@ def refined_posterior(
     weighted : dict
         The draws behind them: parameter name to (n,) array, and their ``weight``, of sum one.
     report : dict
-        sampler, n_effective, sample_efficiency, pareto_k, log_evidence and its error, light_scatter, n_patches,
-        flux_prior, n_modes, likelihood calls.
+        sampler, n_effective, sample_efficiency, pareto_k, log_evidence and its error, weight_power (of the weights of
+        ``samples``, below one where too few draws had all of it), light_scatter, n_patches, flux_prior, n_modes,
+        likelihood calls.
     best : dict
         The draw of highest posterior.
     """
@@ -101,7 +102,8 @@ def refined_posterior(
         say(f"{fallback}, as importance sampling falls short: this takes minutes")
         draws, order, report = _nested(target, seed)
     weighted = target.values(order, generator) | {"weight": draws.weights.numpy()}
-    samples = target.values(order[_equally(draws.weights, n_samples, generator)], generator)
+    flat, report["weight_power"] = flattened(draws)
+    samples = target.values(order[_equally(flat.weights, n_samples, generator)], generator)
     best = target.best(int(order[draws.log_target.argmax()]))
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),

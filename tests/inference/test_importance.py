@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from kinematics_nn.errors import KinematicsError
-from kinematics_nn.inference.importance import Component, Mixture, adapted, pareto_k, sample
+from kinematics_nn.inference.importance import Component, Mixture, WeightedDraws, adapted, flattened, pareto_k, sample
 
 
 def generator(seed=1):
@@ -221,3 +221,30 @@ def test_a_few_weights_have_no_tail_that_is_known():
     log[:4] = [0.0, 1.0, 2.0, 8.0]
     assert np.isnan(pareto_k(log))
     assert pareto_k(np.zeros(400)) == -np.inf  # all the same: no tail
+
+
+def test_a_few_weights_are_flattened_to_what_was_drawn_from():
+    """Of a target ten times as narrow in eight dimensions two draws of a thousand are left, and no width."""
+    d = 8
+    x = torch.randn(1000, d, dtype=torch.float64, generator=generator())
+    log = -0.5 * 100 * (x**2).sum(1) + 0.5 * (x**2).sum(1)
+    draws = WeightedDraws(x, log, log)
+    assert draws.n_effective < 5
+    flat, power = flattened(draws)
+    assert flat.n_effective == pytest.approx(50, rel=0.01)
+    assert 0 < power < 1
+    width = (flat.weights @ x**2).sqrt().mean()
+    # Wider than the target, narrower than the proposal: of 50 draws to a tenth.
+    assert 0.1 < float(width) < 0.9
+    assert (flat.log_weight.argsort() == draws.log_weight.argsort()).all()
+
+
+def test_enough_weights_stay_as_they_are():
+    log = torch.zeros(400, dtype=torch.float64)
+    log[200:] = -math.inf
+    draws = WeightedDraws(torch.zeros(400, 1).double(), log, log)
+    assert flattened(draws) == (draws, 1.0)
+    # Of fewer draws than are wanted nothing can be made.
+    log = torch.full((400,), -math.inf, dtype=torch.float64)
+    log[:30] = torch.arange(30).double()
+    assert flattened(WeightedDraws(draws.x, log, log))[1] == 1.0
