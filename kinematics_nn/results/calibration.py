@@ -6,13 +6,13 @@ from scipy.stats import binom
 from ..inference.coverage import FACE_ON, SEEN_WELL
 from .style import CURVE, MODEL, STYLE, symbol
 
-__all__ = ["as_rst", "plot_calibration"]
+__all__ = ["WHOSE", "as_rst", "plot_calibration"]
 
 _TITLES = {"inclination": "inclination [deg]", "snr": "S/N", "beams": "beams across"}
 _FAR = 3  # binomial errors from which a coverage is set in bold
 _BAR = 10  # bars of a rank histogram
 
-_WHOSE = {
+WHOSE = {
     "own": "our own simulator",
     "kinms": "KinMS",
     "broken": "our own simulator, which break the model",
@@ -36,7 +36,7 @@ def as_rst(table):
     """
     meta, everything = table.meta, table[table["by"] == "all"]
     run = meta["run"]
-    whose = _WHOSE[run["galaxies"]]
+    whose = WHOSE[run["galaxies"]]
     lost = ", ".join(f"{count} {reason}" for reason, count in meta["reasons"].items())
     flagged = ", ".join(f"``{name}`` {count}" for name, count in meta["flags"].items())
     lines = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import KinematicsError
 from ..network.weights import weights_info, weights_path
+from ..results.calibration import WHOSE
 from ..results.files import read_table, whole_file
 
 __all__ = ["model_card", "write_card"]
@@ -164,7 +165,7 @@ def _scores(info, scores):
              f"{r['scatter']:.2f}")
             for r in rows
         ]  # fmt: skip
-        whose = "KinMS" if run["galaxies"] == "kinms" else "this package's simulator"
+        whose = WHOSE[run["galaxies"]]
         parts += [
             f'{table.meta["n_fitted"]} galaxies of {whose}, `method="{run["method"]}"`: how many truths [%] lie in '
             "intervals that say 50, 68 and 95 %, and bias and scatter of the medians in units of their errors.\n",

@@ -28,7 +28,7 @@ OBJECTIVES = {
 }
 
 
-def train(frames, objective, processes=None, steps=10):
+def train(frames, objective, processes=None, steps=6):
     """The trainer at its end, and the loss of each step."""
     data, start = frames, None
     if objective == "fine-tune":

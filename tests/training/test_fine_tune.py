@@ -76,7 +76,7 @@ def test_a_disc_is_on_the_axis_of_its_cube():
     given |= {"thickness": 0.2, "vmax": 100.0, "r_turn": 2.0, "r_scale": 3.0, "velocity_dispersion": 10.0}
     given["r50"] = 1.678347 * 3.0
     values = {name: torch.tensor([value], dtype=torch.float64) for name, value in given.items()}
-    disc = fine_tune._disc(forms, values, {"convention": "optical", "brightness_per_flux": 7.0})
+    disc = fine_tune.disc_of(forms, values, {"convention": "optical", "brightness_per_flux": 7.0})
     # At a tenth of the speed of light the optical axis is stretched by 1.1.
     radii = np.array(MULTIPLES) * given["r50"]
     assert disc.speed[0].tolist() == pytest.approx(110 * 2 / np.pi * np.arctan(radii / 2))

@@ -31,8 +31,8 @@ def test_maps_of_a_bright_cube_are_its_moments():
     mean = (cubes.data * velocity[:, None, None]).sum(1) / whole
     bright = whole > 0.3 * whole.amax((1, 2), keepdim=True)
     assert torch.isfinite(moment1[bright]).all()
-    # Unit noise over the 28 channels is 5, of 300 and more; and some light is outside the mask.
-    torch.testing.assert_close(moment0[bright], whole[bright], rtol=0.05, atol=0)
+    # Unit noise over the 28 channels is 5, of 300 and more: at 4 sigma 7 %; and some light is outside the mask.
+    torch.testing.assert_close(moment0[bright], whole[bright], rtol=0.07, atol=0)
     torch.testing.assert_close(moment1[bright], mean[bright], rtol=0, atol=0.5)
 
 
