@@ -89,9 +89,12 @@ def score(path, weights, seed):
     observation = observe(opened(str(path)))
     targets, frame = network_draws(observation, 2000, seed=seed, weights=weights)
     samples = form_samples(observation, FORMS, targets, frame)
-    # Pixels of the cube, as a fit gives them, of offsets from the middle pixel of the field; pixels are 1 arcsec.
-    middle = truth["x"] + truth["east"], truth["y"] - truth["north"]
-    samples |= {"x": middle[0] - samples["east"], "y": middle[1] + samples["north"]}
+    # Offsets count from the observation's own reference: the truth's, and pixels of the cube for what was found.
+    _, (y0, _), (x0, _) = observation.header["crop"]
+    first, matrix = np.array([observation.xi[0, 0], observation.eta[0, 0]]), observation.pixel_matrix
+    truth["east"], truth["north"] = (first + matrix @ [truth["x"] - x0, truth["y"] - y0]).tolist()
+    x, y = np.linalg.solve(matrix, np.stack([samples["east"], samples["north"]]) - first[:, None])
+    samples |= {"x": x + x0, "y": y + y0}
     row = rank_row(samples, {name: truth[name] for name in SCORED}, np.random.default_rng(seed))
     return row | {"log_q": _log_density(observation, truth, weights)}
 
