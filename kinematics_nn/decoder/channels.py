@@ -1,10 +1,11 @@
-"""The channels of a cube, and the spectra of points in them: by bins of speed, or one by one where lines are thin."""
+"""The channels of a cube, and the spectra of points in them: by bins of speed, or one by one where lines are narrow."""
 
 import math
 from functools import cached_property
 
 import torch
 
+from .narrow import narrow_spectra, narrow_spectra_slopes
 from .profile import SpectralBins, channel_spectra, channel_spectra_slopes
 
 __all__ = ["Channels", "Lines"]
@@ -42,6 +43,10 @@ class Channels:
         """Spectra and their derivatives (1 + parameter, channel, row), as `channel_spectra_slopes`."""
         return self.smoothed(channel_spectra_slopes(speed, sigma.expand_as(speed), weight, slopes, self.edges))
 
+    def narrow_slopes(self, speed, sigma, weight, slopes):
+        """`exact_slopes` of lines of one width, as `narrow_spectra_slopes`."""
+        return self.smoothed(narrow_spectra_slopes(speed, sigma, weight, slopes, self.edges))
+
     def smoothed(self, spectra):
         """Spectra (..., channel, n) in the channels of the cube."""
         return spectra if self._response is None else self._response @ spectra
@@ -50,7 +55,7 @@ class Channels:
 class Lines:
     """Spectra of points of galaxies that have one line width each.
 
-    Where it is a fifth of a channel or less, as many bins as it asks for cost more than the error function.
+    Where it is a fifth of a channel or less they are not gathered in bins: each is in two channels at most, or three.
 
     Parameters
     ----------
@@ -98,9 +103,12 @@ class Lines:
             speed = torch.addcmul(c["vsys"], c["speed"], speed)
         own = zip(galaxies, narrow, gathered, speed.split(rows, 1), brightness.split(rows, 1), strict=True)
         return [
-            self.channels.exact(v, self.sigma[k], b) if thin else self.matrix[k, :, used] @ bins
+            self._of_narrow(v, self.sigma[k], b) if thin else self.matrix[k, :, used] @ bins
             for k, thin, bins, v, b in own
         ]
+
+    def _of_narrow(self, speed, sigma, brightness):
+        return self.channels.smoothed(narrow_spectra(speed, sigma, brightness, self.channels.edges))
 
     def in_bins(self, k):
         """Whether the lines of galaxy k are wide enough for bins."""

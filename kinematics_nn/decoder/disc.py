@@ -6,6 +6,7 @@ from .beam import BeamOperator, beam_covariance
 from .channels import Channels
 from .galaxies import coefficients, line_width
 from .jacobian import jacobian
+from .lit import LitBox
 from .plan import grouped, plan
 from .points import PointsOfRule, form_parameters, light_and_speed
 
@@ -189,7 +190,10 @@ class DiscDecoder:
                 yield self._sky(total, *zip(*own, strict=True))
 
     def _spectra(self, part, c, lines, first):
-        """Galaxy, pixels (row,), spectra (channel, row) and light of each galaxy of a part, for a flux of one."""
+        """Number, pixels (row,), spectra (channel, row) and light (row,) of each galaxy of a part, for a flux of one.
+
+        And whether its pixels were taken at their centres alone.
+        """
         points = self.points_of(part.rule).place(c, part.pixel)
         brightness, speed = light_and_speed(self.forms, c, points)
         galaxies, rows = (of.tolist() for of in torch.unique_consecutive(part.batch, return_counts=True))
@@ -203,44 +207,20 @@ class DiscDecoder:
             speed = torch.addcmul(c["vsys"], c["speed"], speed)
             spectra = self.channels.exact(speed, line_width(sigma, self.channels.least_sigma), brightness)
             spectra = spectra.split(rows, 1)
-        light = [some.sum() for some in brightness.sum(0).split(rows)]
-        return zip(galaxies, part.pixel.split(rows), spectra, light, strict=True)
+        light, once = brightness.sum(0).split(rows), [part.rule.sub_pixels == 1] * len(rows)
+        return zip(galaxies, part.pixel.split(rows), spectra, light, once, strict=True)
 
-    def _sky(self, flux, pixels, spectra, light):
+    def _sky(self, flux, pixels, spectra, light, once):
         """The lit part of the sky (1, channel, y, x) of one galaxy, and its corner, of pieces for a flux of one."""
-        pixel, found = torch.cat(pixels), sum(light) * self.field.area
+        pixel = torch.cat(pixels)
+        lit = LitBox(self.field, pixel, [(len(some), single) for some, single in zip(pixels, once, strict=True)])
+        found = lit.light(torch.cat(light)) * self.field.area
         # A disc that lies in the field as a whole is multiplied so that its points have its flux.
         if found > 0 and not self.field.border.index_select(0, pixel).any():
             flux = flux / found
-        source, corner = self.box(pixel)
         dark = spectra[0].new_zeros(len(spectra[0]), 1)
-        sky = torch.cat([*spectra, dark], 1).index_select(1, source.flatten()) * flux
-        return sky.view(1, -1, *source.shape), corner
-
-    def box(self, pixel):
-        """Where the pixels (row,) of a galaxy lie in the least box that holds them all.
-
-        Returns
-        -------
-        source : Tensor (y, x)
-            The row of each pixel of the box, and one past the last of those that have none.
-        corner : (int, int)
-            Where in the padded field the box begins (y, x).
-        """
-        y, x = (of.index_select(0, pixel) for of in self.field.rows_and_columns)
-        (y0, y1), (x0, x1) = (_limits(at) for at in (y, x))
-        width = x1 - x0
-        source = torch.full(((y1 - y0) * width,), len(pixel), device=pixel.device)
-        source[(y - y0) * width + (x - x0)] = torch.arange(len(pixel), device=pixel.device)
-        return source.view(-1, width), (y0, x0)
+        return lit.sky(torch.cat([*spectra, dark], 1)) * flux, lit.corner
 
 
 _PIXELS_PLANNED = 1_000_000  # at a time, of all galaxies
 _KEPT_BY_GLIBC = 32_000_000  # bytes; larger blocks than 32 MiB do not count there
-
-
-def _limits(at):
-    if not len(at):
-        return 0, 1
-    least, most = torch.aminmax(at)
-    return int(least), int(most) + 1

@@ -9,6 +9,7 @@ import torch
 
 from .galaxies import coefficient_slopes, line_width
 from .geometry import vertical_law_slopes
+from .lit import LitBox
 from .points import form_parameters
 
 __all__ = ["jacobian"]
@@ -41,29 +42,35 @@ def _of_galaxy(decoder, parameters, cubes):
     pixel = torch.cat([part.pixel for part in parts])
     spectra = cubes.new_empty(1 + len(moving) + in_bins, cubes.shape[1], len(pixel) + 1)
     spectra[..., -1] = 0  # that of pixels that are dark
-    light, by_light, first = 0, 0, 0
+    light, by_light = spectra.new_empty(len(pixel)), spectra.new_empty(len(moving), len(pixel))
+    first = 0
     for part in parts:
         of = rules[part.rule]
         c, d = ({name: value[of] for name, value in values.items()} for values in (table, slopes))
         points = _Points(decoder.forms, c, d, decoder.points_of(part.rule).place(c, part.pixel))
         by_weight, by_speed = points.by_weight(), points.by_speed()
-        light, by_light = light + points.brightness.sum(), by_light + by_weight.sum((1, 2))
-        its = spectra[..., first : first + len(part.pixel)]
-        first += len(part.pixel)
+        rows = slice(first, first + len(part.pixel))
+        its, first = spectra[..., rows], rows.stop
+        torch.sum(points.brightness, 0, out=light[rows])
+        torch.sum(by_weight, 1, out=by_light[:, rows])
         if in_bins:
             lines.slopes(c, points.speed, points.brightness, by_weight, by_speed, its)
         else:
             sigma, by_width = points.width(channels.least_sigma)
             speed = torch.addcmul(c["vsys"], c["speed"], points.speed)
-            its.copy_(channels.exact_slopes(speed, sigma, points.brightness, (by_weight, by_speed, by_width)))
+            own = (by_weight, by_speed, by_width)
+            if lines is None:
+                its.copy_(channels.exact_slopes(speed, sigma, points.brightness, own))
+            else:
+                its.copy_(channels.narrow_slopes(speed, c["sigma"], points.brightness, own))
     # One at a time from here on, in memory that is there already.
-    source, corner = decoder.box(pixel)
-    sky = cubes.new_empty(1, cubes.shape[1], *source.shape)
+    lit = LitBox(decoder.field, pixel, [(len(part.pixel), part.rule.sub_pixels == 1) for part in parts])
+    sky = cubes.new_empty(cubes.shape[1], *lit.shape)
 
     def see(spectra, out):
-        torch.index_select(spectra, 1, source.flatten(), out=sky.view(len(spectra), -1))
-        return decoder.beam(sky, corner, out[None])[0]
+        return decoder.beam(lit.sky(spectra, sky), lit.corner, out[None])[0]
 
+    light, by_light = lit.light(light), lit.light(by_light)
     found = light * decoder.field.area
     free = bool(found == 0 or decoder.field.border[pixel].any())
     norm = decoder.grid.brightness_per_flux / (1 if free else float(found))

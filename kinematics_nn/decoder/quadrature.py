@@ -1,6 +1,7 @@
 """The points at which a pixel is summed: sub-pixels across it, depths along the line of sight."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ _LATTICES = {1: 0, 5: 2, 13: 5, 29: 12, 65: 18, 145: 12}
 
 _FLAT = 0.05  # pixels: a disc that reaches no farther along the line of sight has one depth
 _FEW = 1.0  # pixels, up to where half the depths are enough
+_LIGHTEST = 1e-5  # weight of a depth: half of the nodes of a high order are farther out, with next to none
 _TURNING = 0.4  # reach along the line of sight over the scale of the light, from where depths turn
 
 
@@ -31,9 +33,11 @@ class Fineness:
     Attributes
     ----------
     depths : int
-        Along the line of sight, even, by a Gauss rule.
+        Along the line of sight, even: the order of a Gauss rule.
     across : float
         Sub-pixels to the scale of the light where it is narrowest.
+    least : int
+        Sub-pixels at least.
     turned : int
         Sub-pixels at least, of eight depths each that turn, beyond ``ratio``.
     ratio : float
@@ -42,6 +46,7 @@ class Fineness:
 
     depths: int = 8
     across: float = 3.5
+    least: int = 5
     turned: int = 13
     ratio: float = _TURNING
 
@@ -55,7 +60,7 @@ class Quadrature:
     square root.
 
     Depths follow exp(-abs(t)) / 2. Where the light and the speed change little over the reach of that law, a Gauss
-    rule (Laguerre's, on both sides) takes ``turned=False``. Where they do not, near edge-on, equally weighted depths do
+    rule (Laguerre's, on both sides; ``depths`` is its order) takes ``turned=False``. Where they do not, near edge-on, equally weighted depths do
     better that are other ones in every sub-pixel and turn from pixel to pixel by a sequence that fills the unit
     interval evenly: what one pixel samples coarsely, the pixels under one beam sample finely.
     """
@@ -90,14 +95,14 @@ class Quadrature:
         if ratio > (_TURNING if flat else own.ratio):
             return cls(_lattice(2 / max(minor, 1e-3), own.turned, max(own.turned, 29)), 8, turned=True)
         most = 65 if own.across <= Fineness.across else 145
-        return cls(_lattice(own.across / max(minor, 1e-3), 5, most), 1 if flat else own.depths, turned=False)
+        return cls(_lattice(own.across / max(minor, 1e-3), own.least, most), 1 if flat else own.depths, turned=False)
 
     def finer(self):
         """The rule for the pixels at the centre, where everything is steepest."""
-        return replace(self, sub_pixels=_lattice(3 / self.spacing, self.sub_pixels, 145))
+        return replace(self, sub_pixels=_lattice(3 / self.spacing, 65, 145))
 
     def __len__(self):
-        return self.sub_pixels * self.depths
+        return self.sub_pixels * (self.depths if self.turned else len(_gauss(self.depths)[0]))
 
     @property
     def spacing(self):
@@ -126,12 +131,8 @@ class Quadrature:
             They sum to one.
         """
         if not self.turned:
-            if self.depths == 1:
-                node, weight = np.zeros(1), np.ones(1)
-            else:
-                node, weight = np.polynomial.laguerre.laggauss(self.depths // 2)
-                node, weight = np.append(-node[::-1], node), np.append(weight[::-1], weight) / 2
-            return tuple(torch.as_tensor(a, dtype=dtype, device=device)[:, None, None] for a in (node, weight))
+            node_and_weight = _gauss(self.depths)
+            return tuple(torch.as_tensor(a, dtype=dtype, device=device)[:, None, None] for a in node_and_weight)
         n = self.sub_pixels
         turn = (torch.arange(_TURNS, dtype=dtype, device=device) + 0.5) / _TURNS
         # Neighbours in depth go to sub-pixels far apart, so that no corner of the pixel holds the thick part.
@@ -141,6 +142,17 @@ class Quadrature:
         away = 2 * quantile - 1
         depth = torch.sign(away) * -torch.log1p(-away.abs().clamp(max=1 - 1e-6))
         return depth, torch.full_like(depth[:, :1, :1], 1 / self.depths)
+
+
+@lru_cache
+def _gauss(order):
+    """Nodes and weights for exp(-abs(t)) / 2: those of Laguerre's rule, on both sides, that weigh anything."""
+    if order == 1:
+        return np.zeros(1), np.ones(1)
+    node, weight = np.polynomial.laguerre.laggauss(order // 2)
+    node, weight = (of[weight > _LIGHTEST] for of in (node, weight))
+    node, weight = np.append(-node[::-1], node), np.append(weight[::-1], weight)
+    return node, weight / weight.sum()
 
 
 def _lattice(across, least, most):

@@ -11,9 +11,11 @@ from ..decoder.plan import measures
 
 __all__ = ["suit"]
 
-_DEPTHS = (4, 8, 12, 20, 32, 48)
-_ACROSS = (3.5, 6.0, 10.0)
-_TURNED = (5, 13, 29, 65, 145)
+_DEPTHS = (4, 8, 12, 20, 32, 48, 72)
+_ACROSS = ((1, 1.0), (5, 3.5), (13, 6.0), (29, 10.0))
+"""Sub-pixels at least, and to the scale of the light."""
+
+_TURNED = (1, 5, 13, 29, 65, 145)
 _BIAS = 0.01  # squared distance in standard deviations, of all parameters together: a tenth of one of them
 _CHANGE = 0.3  # in chi-squared, of what no parameter takes up: a share of it is the same for all draws
 _TURNS = 0.4  # reach over the scale of the light, from where other discs than that one have turning depths by default
@@ -35,6 +37,8 @@ def suit(likelihood, parameters):
 
     Returns
     -------
+    finer : Fineness
+        What the chosen one was compared with.
     bias : float
         Squared distance that the parameters are off by, in standard deviations.
     change : float
@@ -47,7 +51,7 @@ def suit(likelihood, parameters):
     slopes = slopes[slopes.abs().amax(1) > 0]
     slopes = slopes / slopes.norm(dim=1, keepdim=True)
     inverse = torch.linalg.pinv(slopes @ slopes.T, hermitian=True)
-    models, best = {}, (math.inf, Fineness(ratio=math.inf), math.nan, math.nan)
+    models, best = {}, (math.inf, *[Fineness(ratio=math.inf)] * 2, math.nan, math.nan)
 
     def model(fineness, rules):
         if rules not in models:
@@ -59,14 +63,14 @@ def suit(likelihood, parameters):
         rest = model(pair[0], rules[0]) - model(pair[1], rules[1])
         along = slopes @ rest
         bias, change = float(along @ inverse @ along), float(rest @ rest)
-        best = min(best, (max(bias / _BIAS, change / _CHANGE), pair[0], bias, change), key=lambda found: found[0])
+        best = min(best, (max(bias / _BIAS, change / _CHANGE), *pair, bias, change), key=lambda found: found[0])
         if best[0] < 1:
             break
-    _, fineness, bias, change = best
+    _, fineness, finer, bias, change = best
     own = _ratio(decoder, at)
     turns = min(_TURNS, own / _NEAR) if fineness.ratio == 0 else max(_TURNS, _NEAR * own)
     decoder.fineness = replace(fineness, ratio=turns)
-    return bias, change
+    return replace(finer, ratio=turns), bias, change
 
 
 def _choices(decoder, parameters):
@@ -75,9 +79,12 @@ def _choices(decoder, parameters):
     Only those that say something: where the geometry alone asks for more points than either, both are one rule.
     """
     gauss = [
-        (Fineness(depths, across, ratio=math.inf), Fineness(more, closer, ratio=math.inf))
-        for depths, more in pairwise(_DEPTHS)
-        for across, closer in pairwise(_ACROSS)
+        tuple(
+            Fineness(order, across, least, ratio=math.inf)
+            for order, (least, across) in zip(depths, lattices, strict=True)
+        )
+        for depths in pairwise(_DEPTHS)
+        for lattices in pairwise(_ACROSS)
     ]
     turning = [
         (Fineness(_DEPTHS[-2], turned=turned, ratio=0.0), Fineness(_DEPTHS[-2], turned=more, ratio=0.0))

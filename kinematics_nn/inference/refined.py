@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..decoder import Fineness
 from ..errors import KinematicsError
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, least_flux, marginal, over_scatters, render_patches
@@ -20,6 +21,9 @@ from .surrogate import Thinned, learn
 
 __all__ = ["Target", "find_modes", "is_short", "observation_space", "refined_posterior"]
 
+_ROUGH = Fineness(
+    across=1.75, least=1, turned=5
+)  # in which modes are looked for: within an error or so of where they are
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _MOST_MODES = 3  # that are followed from the smooth disc to the patchy one
@@ -79,7 +83,7 @@ def refined_posterior(
     report : dict
         sampler, n_effective, sample_efficiency, pareto_k, log_evidence and its error, weight_power (of the weights of
         ``samples``, below one where too few draws had all of it), light_scatter, n_patches, flux_prior, n_modes,
-        likelihood calls.
+        summation_correction (what a finer sum over the disc adds to the evidence, which has it), likelihood calls.
     best : dict
         The draw of highest posterior.
     """
@@ -101,6 +105,8 @@ def refined_posterior(
     if fallback and is_short(report, min_ess):
         say(f"{fallback}, as importance sampling falls short: this takes minutes")
         draws, order, report = _nested(target, seed)
+    # All draws are off by this or nearly so: it moves no weight.
+    report["log_evidence"] += target.finer
     weighted = target.values(order, generator) | {"weight": draws.weights.numpy()}
     flat, report["weight_power"] = flattened(draws)
     samples = target.values(order[_equally(flat.weights, n_samples, generator)], generator)
@@ -110,6 +116,7 @@ def refined_posterior(
         "n_patches": len(target.patches.power),
         "flux_prior": list(target.flux_prior),
         "n_modes": len(modes),
+        "summation_correction": target.finer,
         "n_calls": target.calls,
         "n_values": len(target.likelihood.data),
         "grid_step": target.likelihood.whitener.step,
@@ -144,6 +151,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
     x = space.variates(vectors)
     say("starting from the network")
     smooth = Target(likelihood, space, Patches.none(likelihood), torch.zeros(1), flux_prior)
+    likelihood.decoder.fineness = _ROUGH
     tried = space.inside(torch.cat([x.median(0).values[None], x[: _STARTS - 1]]))
     values = smooth(tried)
     first = tried[values.argmax()]
@@ -155,7 +163,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         starts.append(space.inside(space.variates(vector))[0])
     modes = smooth.modes(torch.stack(starts))
     modes, x = _counted_from(space, *_with_twin(smooth, modes, x))
-    suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
+    finer, *_ = suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     say("patches of light")
     for _ in range(2):
         target = Target(
@@ -169,6 +177,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         moved = modes[0].x - before
         if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
             break
+    target.measure(finer, modes[0].x)
     target.forget()
     target.calls += smooth.calls
     return target, modes, x
@@ -185,12 +194,14 @@ class Target:
         Whether to keep whitened models; it turns False where there is no more room.
     kept_models : list of Tensor (n, value)
         Those of the first variates since it was turned on.
+    finer : float
+        By how much the log posterior is higher with discs that are summed more finely.
     """
 
     def __init__(self, likelihood, space, patches, scatters, flux_prior):
         self.likelihood, self.space, self.patches = likelihood, space, patches
         self.scatters, self.flux_prior = scatters, flux_prior
-        self.calls, self.keep_models = 0, False
+        self.calls, self.keep_models, self.finer = 0, False, 0.0
         self.forget()
 
     def forget(self):
@@ -210,6 +221,14 @@ class Target:
                 self._keep(white)
             found.append(over_scatters(log))
         return torch.cat(found) + self.space.log_prior(x)
+
+    def measure(self, finer, x):
+        """By how much the log posterior at variates (free,) is higher with a decoder of another fineness."""
+        decoder = self.likelihood.decoder
+        own, values = decoder.fineness, []
+        for decoder.fineness in (finer, own):
+            values.append(float(self(x[None])))
+        self.finer = values[0] - values[1]
 
     def _keep(self, white):
         """Keep models as long as there is room: those kept are of the first draws, so that none is after a refusal."""
