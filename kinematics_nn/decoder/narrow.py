@@ -71,7 +71,7 @@ def narrow_spectra_slopes(speed, sigma, weight, slopes, edges):
 def _around(speed, edges):
     """Index (k * row,) of the channel before that of a point and its row, and how far its edges are (k, row) [km/s].
 
-    There are two channels more on each side, the inner one as wide as two; points farther out are as good as at its end.
+    Two channels more on each side, the inner one as wide as two; points farther out are as good as at its end.
     """
     first, last = 3 * edges[:1] - 2 * edges[1:2], 3 * edges[-1:] - 2 * edges[-2:-1]
     wide = torch.cat([first, edges, last])

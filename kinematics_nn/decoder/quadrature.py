@@ -60,9 +60,9 @@ class Quadrature:
     square root.
 
     Depths follow exp(-abs(t)) / 2. Where the light and the speed change little over the reach of that law, a Gauss
-    rule (Laguerre's, on both sides; ``depths`` is its order) takes ``turned=False``. Where they do not, near edge-on, equally weighted depths do
-    better that are other ones in every sub-pixel and turn from pixel to pixel by a sequence that fills the unit
-    interval evenly: what one pixel samples coarsely, the pixels under one beam sample finely.
+    rule (Laguerre's, on both sides; ``depths`` is its order) takes ``turned=False``. Where they do not, near edge-on,
+    equally weighted depths do better that are other ones in every sub-pixel and turn from pixel to pixel by a sequence
+    that fills the unit interval evenly: what one pixel samples coarsely, the pixels under one beam sample finely.
     """
 
     sub_pixels: int = 13
