@@ -2,7 +2,7 @@
 The refined posterior against other samplers of the same: dynesty for means, widths and evidence, emcee for cost.
 
 ``python benchmarks/reference_sampler.py FOLDER --emcee`` takes five galaxies of `kinms_galaxies`. All samplers are
-given `kinematics_nn.inference.refined.Target`, flux and patches of light integrated out, as a function of the variates.
+given `kinematics_nn.inference.target.Target`, flux and patches of light integrated out, as a function of the variates.
 dynesty's live points start from normals ``--wide`` times as wide as the posterior, which leaves posterior and evidence
 as they are (the change of measure is in the likelihood) and saves it the way there; ``--wide 0`` starts from the prior
 itself, and takes ten times as long. emcee (``pip install emcee``; no other part of the package asks for it) has 64

@@ -46,6 +46,11 @@ class Mixture:
 
     components: list
 
+    @property
+    def dimensions(self):
+        """D of the draws."""
+        return len(self.components[0].mean)
+
     def draw(self, n, generator):
         """Draws (n, d)."""
         counts = self._counts(n, generator)
@@ -111,7 +116,7 @@ class WeightedDraws:
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 
 
-def sample(log_target, components, min_ess, *, generator, thin=None, first=250, most=None, rounds=12):
+def sample(log_target, components, min_ess, *, generator, thin=None, first=250, most=None, rounds=20):
     """Draw until the effective number is enough.
 
     Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is

@@ -17,6 +17,7 @@ THIN_SHARE = 0.25
 """Share of the prior of infinitely thin discs."""
 
 _EDGE = 1e-9
+_FEW = 4  # free parameters of a curve that are as good as its speeds
 
 
 class ParameterSpace:
@@ -54,6 +55,9 @@ class ParameterSpace:
             slot: dict(zip(columns, getattr(forms, slot).parameters, strict=True))
             for slot, columns in forms.slots.items()
         }
+
+        joint = self.forms.rotation_curve.prior_residuals is not None  # of rings, speeds already
+        self._curve = set() if joint else set(self.slots["rotation_curve"]) & set(self.free)
 
     def __len__(self):
         return len(self.free)
@@ -162,15 +166,24 @@ class ParameterSpace:
         return x
 
     def smooth(self, x):
-        """Variates (n, free), but the scale height itself over the disc's for its own, which is 0 below some variate.
+        """What a model is smooth in, of variates (n, free): (n, m).
 
-        A model is smooth in them.
+        They are the variates, but for the scale height itself over the disc's, which is 0 below some variate; and for
+        the speeds of a curve of many parameters, a sum of masses, at a few radii: the parameters trade with one another
+        along ridges that are long and bent, and the speeds hardly change.
         """
-        if "thickness" not in self.free:
-            return x
-        y, k = x.clone(), self.free.index("thickness")
-        y[:, k] = _thickness(_share(x[:, k]))
-        return y
+        columns = {name: x[:, k] for k, name in enumerate(self.free)}
+        if "thickness" in columns:
+            columns["thickness"] = _thickness(_share(columns["thickness"]))
+        if len(self._curve) > _FEW:
+            columns = {name: column for name, column in columns.items() if name not in self._curve}
+            values = dict(zip(self.names, self.parameters(x).T[..., None], strict=True))
+            own = [values[name] for name in self.slots["rotation_curve"]]
+            inner = min(0.25 * self.scales["beam"], 0.3 * self.scales["r_scale"])
+            ratio = torch.linspace(0, 1, len(self._curve) + 1, dtype=x.dtype)
+            radii = inner * (4 * self.scales["r_scale"] / inner) ** ratio[None]
+            columns |= dict(enumerate(self.forms.rotation_curve.evaluate(radii, *own).T))
+        return torch.stack(list(columns.values()), 1)
 
     def derivatives(self, x, step=1e-4):
         """Derivatives (n, free, n_parameters) of the parameters by the variates, by central differences in float64."""

@@ -12,14 +12,14 @@ _PER_FEATURE = 2.0  # models rendered for each feature, at least
 _RIDGE = 1e-6  # of the mean squares of features: some are all the same, and float32 models bear no less
 _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
-_TRIED = 12_000  # draws of the mixture that is thinned
+_TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at most
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
 class Surrogate:
-    """Log posterior of variates with the whitened model replaced by a polynomial of them.
+    """Log posterior of variates with the whitened model replaced by a polynomial of what it is smooth in.
 
-    All products of two variates, and the cubes. The polynomial is of the model, not of the logarithm: the likelihood
+    All products of two of them, and the cubes. The polynomial is of the model, not of the logarithm: the likelihood
     that follows has the curved ridges of the true one. It proposes, and is never what a draw is weighed by.
 
     Parameters
@@ -102,7 +102,7 @@ def learn(target, x, weight, models):
     models : list of Tensor (some, value)
         Their whitened models, n in all.
     """
-    d = x.shape[1]
+    d = target.space.smooth(x[:1]).shape[1]
     if len(x) < _PER_FEATURE * (1 + 2 * d + d * (d + 1) / 2):
         return None
     # Draws in the tails count, too, so that the polynomial holds there.
@@ -126,13 +126,15 @@ class Thinned:
 
     def __init__(self, mixture, surrogate):
         self.mixture, self.surrogate = mixture, surrogate
+        least, most = _TRIED
+        self._tried = min(max(least, int(least * (mixture.dimensions / 10) ** 4)), most)
 
     def draw(self, n, generator):
         """About n draws (m, d), from which the density that `log_prob` gives follows.
 
         Where the surrogate says nothing of any draw, or keeps none, they are the mixture's.
         """
-        tried = self.mixture.draw(_TRIED, generator)
+        tried = self.mixture.draw(self._tried, generator)
         ratio = self._ratio(tried, self.mixture.log_prob(tried))
         unthinned = math.ceil(_UNTHINNED * n)
         self._share, self._height, self._norm = 0.0, 0.0, 0.0

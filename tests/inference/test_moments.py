@@ -5,7 +5,8 @@ import pytest
 from observed import CHANNEL, DISC, FORMS, make_observation, network_like
 
 from kinematics_nn.inference.moments import moment_disc, overlooked
-from kinematics_nn.inference.refined import Target, find_modes
+from kinematics_nn.inference.refined import find_modes
+from kinematics_nn.inference.target import Target
 
 SHAPE = (16, 30, 30)
 HORN = {"vsys": DISC["vsys"] + 110.0, "vmax": 30.0, "east": 1.6, "north": 0.7}

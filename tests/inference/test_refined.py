@@ -14,7 +14,8 @@ from kinematics_nn.errors import KinematicsError
 from kinematics_nn.inference import refined
 from kinematics_nn.inference.importance import WeightedDraws
 from kinematics_nn.inference.priors import user_priors
-from kinematics_nn.inference.refined import Target, is_short, refined_posterior
+from kinematics_nn.inference.refined import is_short, refined_posterior
+from kinematics_nn.inference.target import Target
 from kinematics_nn.results.tables import parameter_columns
 
 HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "vmax", "flux"]

@@ -6,7 +6,18 @@ import torch
 from scipy import integrate, stats
 
 from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import FormParameter, Normal, RotationCurve, Uniform, get_form, list_forms
+from kinematics_nn.forms import (
+    NFW,
+    FormParameter,
+    FreemanDisc,
+    HernquistBulge,
+    Normal,
+    QuadratureSum,
+    RotationCurve,
+    Uniform,
+    get_form,
+    list_forms,
+)
 from kinematics_nn.inference.priors import user_priors
 from kinematics_nn.inference.space import THICKNESS, THIN_SHARE, ParameterSpace
 from kinematics_nn.results.tables import parameter_columns
@@ -255,3 +266,29 @@ def test_without_bounds_no_variate_is_moved():
     space = make_space(priors={"inclination": (50, 3), "pa": {"low": 20.0}})
     x = variates(space, 50)
     torch.testing.assert_close(space.inside(x), x, rtol=0, atol=0)
+
+
+def test_of_a_sum_of_masses_a_model_is_smooth_in_its_speeds():
+    """Bulge for disc, disc for halo: what leaves the speeds as they are leaves what a surrogate is told as it is."""
+    masses = QuadratureSum(bulge=HernquistBulge, disc=FreemanDisc, halo=NFW)
+    space = make_space(rotation_curve=masses)
+    x = variates(space, 5)
+    smooth = space.smooth(x)
+    curve = list(space.slots["rotation_curve"])
+    assert smooth.shape == (5, len(space) + 1)  # one more than the six parameters that they stand for
+    speeds = smooth[:, -len(curve) - 1 :]
+    parameters = parameters_of(space, x)
+    own = [torch.as_tensor(parameters[name])[:, None] for name in curve]
+    radii = np.geomspace(1.0, 20.0, 7)  # a quarter of a beam to four scale lengths
+    torch.testing.assert_close(speeds, space.forms.rotation_curve.evaluate(torch.as_tensor(radii)[None], *own))
+    # All others as they were.
+    others = [k for k, name in enumerate(space.free) if name not in curve and name != "thickness"]
+    kept = [name for name in space.free if name not in curve]
+    torch.testing.assert_close(smooth[:, [kept.index(space.free[k]) for k in others]], x[:, others])
+
+
+def test_of_a_curve_of_few_parameters_and_of_rings_a_model_is_smooth_in_their_variates():
+    for name in ("arctan", "rings"):
+        space = make_space(rotation_curve=name, fixed={"thickness": 1.0})
+        x = variates(space, 3)
+        torch.testing.assert_close(space.smooth(x), x)

@@ -1,0 +1,129 @@
+"""The log posterior of a disc as a function of variates, flux and light integrated out."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from .light import least_flux, marginal, over_scatters
+from .refinement import refine
+from .surrogate import Thinned, learn
+
+__all__ = ["Target"]
+
+_AT_ONCE = 16  # models rendered at a time
+_KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
+
+
+class Target:
+    """The log posterior of variates, flux and light integrated out; it keeps what theirs follow from, call by call.
+
+    Attributes
+    ----------
+    calls : int
+        Variates weighed.
+    keep_models : bool
+        Whether to keep whitened models; it turns False where there is no more room.
+    kept_models : list of Tensor (n, value)
+        Those of the first variates since it was turned on.
+    finer : float
+        By how much the log posterior is higher with discs that are summed more finely.
+    """
+
+    def __init__(self, likelihood, space, patches, scatters, flux_prior):
+        self.likelihood, self.space, self.patches = likelihood, space, patches
+        self.scatters, self.flux_prior = scatters, flux_prior
+        self.calls, self.keep_models, self.finer = 0, False, 0.0
+        self.forget()
+
+    def forget(self):
+        """Start keeping anew."""
+        self.parameters, self.logs, self.flux, self.kept_models = [], [], [], []
+
+    @torch.no_grad()
+    def __call__(self, x):
+        """Log posterior (n,), unnormalised, of variates (n, free)."""
+        self.calls += len(x)
+        found = []
+        for parameters, white, log, flux in _in_parallel(self._weigh, x.split(_AT_ONCE)):
+            self.parameters.append(parameters)
+            self.logs.append(log)
+            self.flux.append(flux)
+            if self.keep_models:
+                self._keep(white)
+            found.append(over_scatters(log))
+        return torch.cat(found) + self.space.log_prior(x)
+
+    def measure(self, finer, x):
+        """By how much the log posterior at variates (free,) is higher with a decoder of another fineness."""
+        decoder = self.likelihood.decoder
+        own, values = decoder.fineness, []
+        for decoder.fineness in (finer, own):
+            values.append(float(self(x[None])))
+        self.finer = values[0] - values[1]
+
+    def _keep(self, white):
+        """Keep models as long as there is room: those kept are of the first draws, so that none is after a refusal."""
+        if sum(one.numel() for one in (*self.kept_models, white)) > _KEPT_NUMBERS:
+            self.keep_models = False
+        else:
+            self.kept_models.append(white)
+
+    @torch.no_grad()
+    def _weigh(self, x):
+        """Parameters, whitened models, log likelihoods (n, scatter), and the flux with its error (n, scatter, 2)."""
+        parameters = self.space.parameters(x)
+        white = self.likelihood.white(parameters)
+        log, *flux = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
+        return parameters, white, log, torch.stack(flux, -1)
+
+    def thinned(self, mixture, x, weight):
+        """A mixture thinned by what the models of the first draws say of others, where they are enough to say it."""
+        known = sum(len(white) for white in self.kept_models)
+        surrogate = learn(self, x[:known], weight[:known], self.kept_models)
+        return mixture if surrogate is None else Thinned(mixture, surrogate)
+
+    def modes(self, starts):
+        """Modes of the posterior from starts (n, free), the light's scatter held where the last call has it highest."""
+        scatter = float(self.scatters[self.logs[-1][-1].argmax()])
+        return refine(self.likelihood, self.space, self.patches, scatter, starts, self.flux_prior)
+
+    def values(self, order, generator):
+        """Parameters, flux and light's scatter of calls by their number (n,), a dict of (n,) arrays."""
+        parameters, logs, flux = (torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
+        chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
+        mean, error = flux[torch.arange(len(order)), chosen].unbind(1)
+        # A normal variate above the least flux, by its quantiles.
+        least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
+        share = least + (1 - least) * torch.rand(len(order), dtype=torch.float64, generator=generator)
+        drawn = mean + error * torch.special.ndtri(share.clamp(1e-12, 1 - 1e-12))
+        if "flux" in self.space.fixed:
+            drawn = torch.full_like(drawn, self.space.fixed["flux"])
+        values = dict(zip(self.space.names, parameters.T, strict=True))
+        values |= {"flux": drawn, "light_scatter": self.scatters[chosen]}
+        return {name: value.numpy() for name, value in values.items()}
+
+    def best(self, call):
+        """Parameters of one call, with the flux and at the light's scatter that are the likeliest."""
+        parameters, logs, flux = (torch.cat(kept)[call] for kept in (self.parameters, self.logs, self.flux))
+        scatter = int(logs.argmax())
+        least = float(least_flux(self.patches, self.scatters)[scatter])
+        values = dict(zip(self.space.names, parameters.tolist(), strict=True))
+        return values | {"flux": max(float(flux[scatter, 0]), least)}
+
+
+def _in_parallel(function, items):
+    """Results of a function for items, in order: an item a core, as what is done of each is too little for several."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _finite(logs):
+    """Shares (n, m) of rows of logarithms, even where a row has none."""
+    known = torch.isfinite(logs).any(1, keepdim=True)
+    return torch.softmax(torch.where(known, logs, torch.zeros_like(logs)), 1)
