@@ -19,6 +19,7 @@ _TURNED = (1, 5, 13, 29, 65, 145)
 _BIAS = 0.01  # squared distance in standard deviations, of all parameters together: a tenth of one of them
 _CHANGE = 0.3  # in chi-squared, of what no parameter takes up: a share of it is the same for all draws
 _TURNS = 0.4  # reach over the scale of the light, from where other discs than that one have turning depths by default
+_ON_EDGE = 1.0  # reach over the scale of the light, from where other discs of the posterior may be on edge
 _NEAR = 1.25  # of the disc's own ratio, up to which a Gauss rule that does for it is taken of others
 
 
@@ -51,7 +52,7 @@ def suit(likelihood, parameters):
     slopes = slopes[slopes.abs().amax(1) > 0]
     slopes = slopes / slopes.norm(dim=1, keepdim=True)
     inverse = torch.linalg.pinv(slopes @ slopes.T, hermitian=True)
-    models, best = {}, (math.inf, *[Fineness(ratio=math.inf)] * 2, math.nan, math.nan)
+    models = {}
 
     def model(fineness, rules):
         if rules not in models:
@@ -59,26 +60,33 @@ def suit(likelihood, parameters):
             models[rules] = likelihood.white(at)[0].double()
         return models[rules]
 
-    for _, pair, rules in sorted(_choices(decoder, at), key=lambda choice: choice[0]):
-        rest = model(pair[0], rules[0]) - model(pair[1], rules[1])
-        along = slopes @ rest
-        bias, change = float(along @ inverse @ along), float(rest @ rest)
-        best = min(best, (max(bias / _BIAS, change / _CHANGE), *pair, bias, change), key=lambda found: found[0])
-        if best[0] < 1:
-            break
-    _, fineness, finer, bias, change = best
-    own = _ratio(decoder, at)
-    turns = min(_TURNS, own / _NEAR) if fineness.ratio == 0 else max(_TURNS, _NEAR * own)
-    decoder.fineness = replace(fineness, ratio=turns)
+    def cheapest(pairs):
+        """How far off the cheapest that is exact enough is, or the most exact of all; it, its finer one, the errors."""
+        best = math.inf, *[Fineness(ratio=math.inf)] * 2, math.nan, math.nan
+        for _, pair, rules in sorted(_choices(decoder, at, pairs), key=lambda choice: choice[0]):
+            rest = model(pair[0], rules[0]) - model(pair[1], rules[1])
+            along = slopes @ rest
+            bias, change = float(along @ inverse @ along), float(rest @ rest)
+            best = min(best, (max(bias / _BIAS, change / _CHANGE), *pair, bias, change), key=lambda found: found[0])
+            if best[0] < 1:
+                break
+        return best
+
+    _, fineness, finer, bias, change = cheapest([*_gauss(), *_turning()])
+    own, turned = _ratio(decoder, at), fineness.turned
+    if fineness.ratio == 0:
+        turns = min(_TURNS, own / _NEAR)
+    else:
+        turns = max(_TURNS, _NEAR * own)
+        if own > _ON_EDGE:
+            turned = cheapest(_turning())[1].turned
+    decoder.fineness = replace(fineness, ratio=turns, turned=turned)
     return replace(finer, ratio=turns), bias, change
 
 
-def _choices(decoder, parameters):
-    """Points that a disc (1, n_parameters) is summed at, the fineness and the next finer of its kind, and their rules.
-
-    Only those that say something: where the geometry alone asks for more points than either, both are one rule.
-    """
-    gauss = [
+def _gauss():
+    """Gauss rules, each with the next finer one."""
+    return [
         tuple(
             Fineness(order, across, least, ratio=math.inf)
             for order, (least, across) in zip(depths, lattices, strict=True)
@@ -86,11 +94,21 @@ def _choices(decoder, parameters):
         for depths in pairwise(_DEPTHS)
         for lattices in pairwise(_ACROSS)
     ]
-    turning = [
-        (Fineness(_DEPTHS[-2], turned=turned, ratio=0.0), Fineness(_DEPTHS[-2], turned=more, ratio=0.0))
-        for turned, more in pairwise(_TURNED)
+
+
+def _turning():
+    """Rules whose depths turn, each with the next finer one."""
+    return [
+        tuple(Fineness(_DEPTHS[-2], turned=turned, ratio=0.0) for turned in numbers) for numbers in pairwise(_TURNED)
     ]
-    for pair in [*gauss, *turning]:
+
+
+def _choices(decoder, parameters, pairs):
+    """Points that a disc (1, n_parameters) is summed at, the fineness and the next finer of its kind, and their rules.
+
+    Only those that say something: where the geometry alone asks for more points than either, both are one rule.
+    """
+    for pair in pairs:
         rules, points = [], []
         for decoder.fineness in pair:
             ((*_, parts),) = decoder.plan(parameters, decoder.points)

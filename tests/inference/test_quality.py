@@ -63,3 +63,16 @@ def test_discs_on_edge_have_turning_depths_whatever_the_mode_needs():
     suit(likelihood, at[0])
     ((*_, parts),) = likelihood.decoder.plan(vector(FORMS.parameter_names, **THICK, inclination=85.0).float(), 10**7)
     assert all(part.rule.turned for part in parts)
+
+
+def test_near_edge_on_the_discs_that_are_more_so_are_summed_finely_enough():
+    """A Gauss rule does for the mode, and turning depths for those draws that are nearer to edge-on."""
+    disc = {"inclination": 87.0, "thickness": 0.3, "r_turn": 1.0}
+    likelihood, at = likelihood_and_truth(40.0, **disc)
+    suit(likelihood, at[0])
+    assert likelihood.decoder.fineness.ratio > 1
+    nearer = vector(FORMS.parameter_names, **(THICK | disc | {"flux": 10.0, "inclination": 89.5}))
+    ((*_, parts),) = likelihood.decoder.plan(nearer.float(), 10**7)
+    assert all(part.rule.turned for part in parts)
+    # Those of the neighbour, not of the disc that was measured: twice what is allowed of it.
+    assert bias_and_change(likelihood, nearer)[0] < 0.08
