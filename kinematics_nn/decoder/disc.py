@@ -192,7 +192,7 @@ class DiscDecoder:
     def _spectra(self, part, c, lines, first):
         """Number, pixels (row,), spectra (channel, row) and light (row,) of each galaxy of a part, for a flux of one.
 
-        And whether its pixels were taken at their centres alone.
+        And how many sub-pixels its pixels have.
         """
         points = self.points_of(part.rule).place(c, part.pixel)
         brightness, speed = light_and_speed(self.forms, c, points)
@@ -207,13 +207,13 @@ class DiscDecoder:
             speed = torch.addcmul(c["vsys"], c["speed"], speed)
             spectra = self.channels.exact(speed, line_width(sigma, self.channels.least_sigma), brightness)
             spectra = spectra.split(rows, 1)
-        light, once = brightness.sum(0).split(rows), [part.rule.sub_pixels == 1] * len(rows)
-        return zip(galaxies, part.pixel.split(rows), spectra, light, once, strict=True)
+        light, numbers = brightness.sum(0).split(rows), [part.rule.sub_pixels] * len(rows)
+        return zip(galaxies, part.pixel.split(rows), spectra, light, numbers, strict=True)
 
-    def _sky(self, flux, pixels, spectra, light, once):
+    def _sky(self, flux, pixels, spectra, light, sub_pixels):
         """The lit part of the sky (1, channel, y, x) of one galaxy, and its corner, of pieces for a flux of one."""
         pixel = torch.cat(pixels)
-        lit = LitBox(self.field, pixel, [(len(some), single) for some, single in zip(pixels, once, strict=True)])
+        lit = LitBox(self.field, pixel, list(zip(map(len, pixels), sub_pixels, strict=True)))
         found = lit.light(torch.cat(light)) * self.field.area
         # A disc that lies in the field as a whole is multiplied so that its points have its flux.
         if found > 0 and not self.field.border.index_select(0, pixel).any():

@@ -64,7 +64,7 @@ def _of_galaxy(decoder, parameters, cubes):
             else:
                 its.copy_(channels.narrow_slopes(speed, c["sigma"], points.brightness, own))
     # One at a time from here on, in memory that is there already.
-    lit = LitBox(decoder.field, pixel, [(len(part.pixel), part.rule.sub_pixels == 1) for part in parts])
+    lit = LitBox(decoder.field, pixel, [(len(part.pixel), part.rule.sub_pixels) for part in parts])
     sky = cubes.new_empty(cubes.shape[1], *lit.shape)
 
     def see(spectra, out):

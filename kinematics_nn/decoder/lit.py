@@ -9,15 +9,16 @@ class LitBox:
     r"""The least box of a field that holds the lit pixels of a galaxy.
 
     Where a pixel was taken at its centre alone, its average follows from its neighbours: to the fourth order in the
-    pixel's side it is :math:`f + \nabla^2 f / 24`, in pixels.
+    pixel's side it is :math:`f + \nabla^2 f / 24`, in pixels. So it is done in discs of which all but the centre is so;
+    where that is its outskirts alone, nothing changes enough there to be worth it.
 
     Parameters
     ----------
     field : Field
     pixel : Tensor (row,)
         The lit pixels.
-    single : list of (int, bool)
-        How many rows there are, one after the other, and whether they are of pixels taken at their centres alone.
+    rows : list of (int, int)
+        How many rows there are, one after the other, and the sub-pixels of each.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class LitBox:
         Where in the padded field the box begins (y, x).
     """
 
-    def __init__(self, field, pixel, single):
+    def __init__(self, field, pixel, rows):
         y, x = (of.index_select(0, pixel) for of in field.rows_and_columns)
         (y0, y1), (x0, x1) = (_limits(at) for at in (y, x))
         self.corner, self.shape = (y0, x0), (y1 - y0, x1 - x0)
@@ -36,8 +37,9 @@ class LitBox:
         self._source = torch.full(((y1 - y0) * (x1 - x0),), len(pixel), device=pixel.device)
         self._source[self._at] = torch.arange(len(pixel), device=pixel.device)
         self._share = None
-        if any(once for _, once in single):
-            of_rows = torch.cat([field.xi.new_full((rows,), once / 24) for rows, once in single])
+        numbers = {sub_pixels for _, sub_pixels in rows}
+        if 1 in numbers and len(numbers) <= 2:
+            of_rows = torch.cat([field.xi.new_full((n,), (sub_pixels == 1) / 24) for n, sub_pixels in rows])
             self._share = field.xi.new_zeros(len(self._source)).index_copy_(0, self._at, of_rows).view(self.shape)
 
     def light(self, rows):

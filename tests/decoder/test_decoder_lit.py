@@ -8,15 +8,15 @@ from kinematics_nn.decoder import DiscDecoder, Quadrature
 from kinematics_nn.decoder.lit import LitBox
 
 
-def box(single):
+def box(*sub_pixels):
     field = grid((2, 9, 11)).padded(0)
     pixel = torch.arange(9 * 11)
-    rows = [(40, single), (9 * 11 - 40, single)]
-    return LitBox(field, pixel, rows), field
+    rows = [9 * 11 // len(sub_pixels)] * len(sub_pixels)
+    return LitBox(field, pixel, list(zip(rows, sub_pixels, strict=True))), field
 
 
 def test_the_average_of_a_parabola_is_exact():
-    lit, field = box(True)
+    lit, field = box(1)
     y, x = (at.double() for at in field.rows_and_columns)
     values = 3 + 0.2 * x - 0.1 * y + 0.7 * x**2 - 0.4 * y**2 + 0.3 * x * y
     seen = lit.sky(torch.cat([values, values.new_zeros(1)])[None].to(field.xi.dtype))[0, 0]
@@ -25,16 +25,16 @@ def test_the_average_of_a_parabola_is_exact():
     torch.testing.assert_close(seen[1:-1, 1:-1].double(), expected[1:-1, 1:-1], rtol=1e-5, atol=1e-5)
 
 
-def test_pixels_that_were_summed_stay_as_they_are():
-    lit, field = box(False)
+@pytest.mark.parametrize("sub_pixels", [(5,), (5, 13, 65), (5, 1, 65)], ids=str)
+def test_pixels_that_were_summed_stay_as_they_are(sub_pixels):
+    lit, field = box(*sub_pixels)
     values = torch.rand(3, 9 * 11 + 1, generator=torch.Generator().manual_seed(1)).to(field.xi.dtype)
     torch.testing.assert_close(lit.sky(values)[0].flatten(1), values[:, :-1])
     torch.testing.assert_close(lit.light(values[:, :-1]), values[:, :-1].sum(1))
 
 
 def test_the_light_is_that_of_the_averages():
-    field = grid((2, 9, 11)).padded(0)
-    lit = LitBox(field, torch.arange(9 * 11), [(50, True), (49, False)])
+    lit, field = box(1, 65, 1)
     values = torch.rand(3, 9 * 11 + 1, generator=torch.Generator().manual_seed(1)).to(field.xi.dtype)
     values[:, -1] = 0
     torch.testing.assert_close(lit.light(values[:, :-1]), lit.sky(values)[0].sum((1, 2)))
