@@ -33,6 +33,9 @@ TRUTH = {
 }  # fmt: skip
 
 
+DISC = {"inclination": 55.0, "pa": 40.0, "velocity_dispersion": 10.0, "r_scale": 6.5}
+
+
 class BlackHole(Kepler):
     """A point mass with the prior of what is known of black holes without the cube.
 
@@ -63,21 +66,22 @@ def galaxy(snr=50.0, seed=1):
     )
     options = {
         "shape": (24, 36, 36), "pixel_scale": 1.2 * u.arcsec, "channel_width": 20 * u.km / u.s, "beam": 3.6 * u.arcsec,
-        "inclination": 55 * u.deg, "pa": 40 * u.deg, "rotation_curve": curve,
-        "surface_brightness": Exponential(r_scale=6.5 * u.arcsec), "velocity_dispersion": 10 * u.km / u.s,
+        "inclination": DISC["inclination"] * u.deg, "pa": DISC["pa"] * u.deg, "rotation_curve": curve,
+        "surface_brightness": Exponential(r_scale=DISC["r_scale"] * u.arcsec),
+        "velocity_dispersion": DISC["velocity_dispersion"] * u.km / u.s,
     }  # fmt: skip
     peak = kinematics_nn.simulate(**options).unmasked_data[:].max()
     return kinematics_nn.simulate(**options, rms=peak / snr, seed=seed)
 
 
-def fit_masses(cube, masses, n_samples=4000):
+def fit_masses(cube, masses, n_samples=4000, seed=1):
     """The refined fit of one of `SETS`; the disc's scale length is that of its light, and held.
 
     Twice as many effective draws as by default: the ridge has two ends.
     """
     curve = QuadratureSum(**SETS[masses])
     fixed = {"disc_r_disc": TRUTH["disc_r_disc"]} if "disc" in SETS[masses] else {}
-    options = {"fixed": fixed, "n_samples": n_samples, "min_ess": 1000, "seed": 1}
+    options = {"fixed": fixed, "n_samples": n_samples, "min_ess": 1000, "seed": seed}
     return kinematics_nn.fit(cube, rotation_curve=curve, method="refined", **options)
 
 
@@ -95,10 +99,9 @@ def chi2_without(cube):
     observation = cube.kinematics.observe()
     centre = cube.wcs.celestial.pixel_to_world((cube.shape[2] - 1) / 2, (cube.shape[1] - 1) / 2)
     ra, dec = observation.header["reference"]
-    values = TRUTH | {
-        "inclination": 55.0, "pa": 40.0, "vsys": 0.0, "flux": 1.0, "thickness": 0.0,
+    values = TRUTH | DISC | {
+        "vsys": 0.0, "flux": 1.0, "thickness": 0.0,
         "east": (centre.ra.deg - ra) * 3600 * np.cos(np.radians(dec)), "north": (centre.dec.deg - dec) * 3600,
-        "velocity_dispersion": 10.0, "r_scale": 6.5,
     }  # fmt: skip
 
     def likelihood(masses):
@@ -118,10 +121,13 @@ def chi2_without(cube):
         one = likelihood(masses)
         one.data = flux * model
         fixed = {"disc_r_disc": TRUTH["disc_r_disc"]} if "disc" in SETS[masses] else {}
-        space = observation_space(observation, one.decoder.forms, 40.0, values["r_scale"], fixed)
+        space = observation_space(observation, one.decoder.forms, DISC["pa"], DISC["r_scale"], fixed)
         # What is left takes over from what is not there: nearer or farther.
-        starts = [values | {"thickness": 0.1, "halo_r_s": 25.0 * size, "bulge_r_bulge": 3.0 * other}
-                  for size, other in ((1, 1), (0.5, 0.7), (0.3, 1.5), (0.2, 3.0))]  # fmt: skip
+        bulge, halo = TRUTH["bulge_r_bulge"], TRUTH["halo_r_s"]
+        starts = [
+            values | {"thickness": 0.1, "halo_r_s": size * halo, "bulge_r_bulge": other * bulge}
+            for size, other in ((1, 1), (0.5, 0.7), (0.3, 1.5), (0.2, 3.0))
+        ]
         starts = torch.cat([space.variates(vector(one.names, start)) for start in starts])
         target = Target(one, space, Patches.none(one), torch.zeros(1), (0.0, 10 * flux))
         target(starts[:1])
@@ -149,6 +155,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masses", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seed", type=int, default=1, help="of the noise")
+    parser.add_argument("--fit-seed", type=int, default=1, help="of the draws")
     parser.add_argument("--decide", action="store_true", help="print what can be decided, and fit nothing")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -157,7 +164,7 @@ def main():
         for masses, chi2 in chi2_without(cube).items():
             print(f"{masses:20s} {chi2:8.1f}")
         return
-    fits = {masses: fit_masses(cube, masses) for masses in options.masses}
+    fits = {masses: fit_masses(cube, masses, seed=options.fit_seed) for masses in options.masses}
     if len(fits) > 1:
         table = rank_fits(fits.values())
         table["log_evidence"].format = table["log_bayes_factor"].format = ".1f"

@@ -114,6 +114,7 @@ def run_refined(galaxy, min_ess):
         )
         seconds = time.process_time() - start
     meta = {name: report[name] for name in ("n_effective", "pareto_k", "log_evidence", "log_evidence_error")}
+    meta["log_evidence"] -= report["summation_correction"]  # which the others' does not have
     calls = count["models"] + JACOBIAN * count["jacobians"]
     return galaxy.table(draws, draws["weight"], calls=calls, seconds=seconds, **count, **meta)
 

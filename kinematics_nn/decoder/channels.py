@@ -27,7 +27,7 @@ class Channels:
             raise ValueError(f'lsf={lsf!r}: the width (sigma) of a Gaussian [km/s], zero or more, or "hanning"')
         channel = float(torch.diff(edges).min())
         self.edges, self._response = (edges, None) if lsf != "hanning" else _hanning(edges)
-        self.narrow = 0.2 * channel
+        self.narrowest = 0.2 * channel
         # A line narrower than a thousandth of a channel is that narrow: it keeps gradients finite.
         self.least_sigma = math.hypot(1e-3 * channel, 0.0 if lsf == "hanning" else float(lsf))
 
@@ -43,8 +43,12 @@ class Channels:
         """Spectra and their derivatives (1 + parameter, channel, row), as `channel_spectra_slopes`."""
         return self.smoothed(channel_spectra_slopes(speed, sigma.expand_as(speed), weight, slopes, self.edges))
 
+    def narrow(self, speed, sigma, weight):
+        """`exact` of lines of one width of a fifth of a channel at most, as `narrow_spectra`."""
+        return self.smoothed(narrow_spectra(speed, sigma, weight, self.edges))
+
     def narrow_slopes(self, speed, sigma, weight, slopes):
-        """`exact_slopes` of lines of one width, as `narrow_spectra_slopes`."""
+        """`exact_slopes` of such lines, as `narrow_spectra_slopes`."""
         return self.smoothed(narrow_spectra_slopes(speed, sigma, weight, slopes, self.edges))
 
     def smoothed(self, spectra):
@@ -66,9 +70,9 @@ class Lines:
 
     def __init__(self, channels, sigma):
         self.channels, self.sigma = channels, sigma
-        self.bins = SpectralBins(channels.edges, sigma.clamp(min=channels.narrow))
+        self.bins = SpectralBins(channels.edges, sigma.clamp(min=channels.narrowest))
         self.matrix = channels.smoothed(self.bins.matrix(sigma))
-        self._narrow = (sigma.detach() < channels.narrow).tolist()
+        self._narrow = (sigma.detach() < channels.narrowest).tolist()
 
     def __call__(self, c, speed, brightness, galaxies, rows):
         """Spectra of points (k, row) of rows of a few galaxies, one after the other.
@@ -103,12 +107,9 @@ class Lines:
             speed = torch.addcmul(c["vsys"], c["speed"], speed)
         own = zip(galaxies, narrow, gathered, speed.split(rows, 1), brightness.split(rows, 1), strict=True)
         return [
-            self._of_narrow(v, self.sigma[k], b) if thin else self.matrix[k, :, used] @ bins
+            self.channels.narrow(v, self.sigma[k], b) if thin else self.matrix[k, :, used] @ bins
             for k, thin, bins, v, b in own
         ]
-
-    def _of_narrow(self, speed, sigma, brightness):
-        return self.channels.smoothed(narrow_spectra(speed, sigma, brightness, self.channels.edges))
 
     def in_bins(self, k):
         """Whether the lines of galaxy k are wide enough for bins."""

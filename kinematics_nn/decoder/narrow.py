@@ -43,12 +43,7 @@ def narrow_spectra_slopes(speed, sigma, weight, slopes, edges):
     speed, sigma, weight, edges : Tensor
         As there.
     slopes : (Tensor, Tensor, Tensor)
-        Derivatives (parameter, k, row) of the weight, and of speed and of sigma times the weight.
-
-    Returns
-    -------
-    Tensor (1 + parameter, channel, row)
-        Light per km/s, then its derivatives.
+        As `~kinematics_nn.decoder.profile.channel_spectra_slopes` takes them; what it returns is returned.
     """
     index, below, above = _around(speed, edges)
     away = torch.stack([below, above]) / sigma

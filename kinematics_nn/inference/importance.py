@@ -48,7 +48,7 @@ class Mixture:
 
     @property
     def dimensions(self):
-        """D of the draws."""
+        """Variates of a draw."""
         return len(self.components[0].mean)
 
     def draw(self, n, generator):

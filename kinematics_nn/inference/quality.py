@@ -29,7 +29,8 @@ def suit(likelihood, parameters):
 
     Gauss rules in depth and turning ones, each compared with the next finer of its kind: by the squared difference of
     the whitened models, and by how far the parameters would move with it, in their standard deviations. Their errors
-    fall four times or more with a step, so that the difference is the error of the coarser one.
+    fall four times or more with a step, so that the difference is the error of the coarser one. Near edge-on a
+    turning rule is chosen beside the Gauss rule, for the discs that are more so.
 
     Parameters
     ----------

@@ -20,9 +20,9 @@ from .target import Target
 
 __all__ = ["find_modes", "is_short", "observation_space", "refined_posterior"]
 
-_ROUGH = Fineness(
-    across=1.75, least=1, turned=5
-)  # in which modes are looked for: within an error or so of where they are
+_ROUGH = Fineness(across=1.75, least=1, turned=5)
+"""In which modes are looked for: within an error or so of where they are."""
+
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _MOST_MODES = 3  # that are followed from the smooth disc to the patchy one

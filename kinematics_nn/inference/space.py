@@ -55,7 +55,6 @@ class ParameterSpace:
             slot: dict(zip(columns, getattr(forms, slot).parameters, strict=True))
             for slot, columns in forms.slots.items()
         }
-
         joint = self.forms.rotation_curve.prior_residuals is not None  # of rings, speeds already
         self._curve = set() if joint else set(self.slots["rotation_curve"]) & set(self.free)
 

@@ -54,7 +54,7 @@ class Target:
         return torch.cat(found) + self.space.log_prior(x)
 
     def measure(self, finer, x):
-        """By how much the log posterior at variates (free,) is higher with a decoder of another fineness."""
+        """Set `finer`, at variates (free,), by comparison with a decoder of that `Fineness`."""
         decoder = self.likelihood.decoder
         own, values = decoder.fineness, []
         for decoder.fineness in (finer, own):

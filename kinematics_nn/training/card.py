@@ -12,7 +12,7 @@ from ..network.weights import weights_info, weights_path
 from ..results.calibration import WHOSE
 from ..results.files import read_table, whole_file
 
-__all__ = ["model_card", "write_card"]
+__all__ = ["model_card", "without_folders", "write_card"]
 
 _OBJECTIVES = {
     "posterior": "the log density of the parameters that were drawn for each simulation (posterior estimation)",
@@ -193,16 +193,24 @@ def _rebuilding(info):
     )
 
 
+def without_folders(command):
+    """The arguments of a training, a dict, with files by their names: where they lay is nobody's business."""
+
+    def name(given):
+        return [Path(one).name for one in given] if isinstance(given, list) else Path(given).name
+
+    paths = ("output", "store", "start", "draws", "fine_tune")
+    return {key: name(value) if value and key in paths else value for key, value in command.items()}
+
+
 def _command(given):
-    words = ["kinematics-nn", "train", *([Path(given["output"]).name] if given.get("output") else [])]
+    words = ["kinematics-nn", "train", *([given["output"]] if given.get("output") else [])]
     names = {"start": "from"}
     for key, value in given.items():
         if key in ("command", "output", "overwrite", "device") or value in (None, False):
             continue
         words.append(f"--{names.get(key, key).replace('_', '-')}")
-        for one in [] if value is True else value if isinstance(value, list) else [value]:
-            # Where it lay on the machine of who trained is nobody's business.
-            words.append(Path(one).name if key in ("store", "start", "draws", "fine_tune") else str(one))
+        words += map(str, [] if value is True else value if isinstance(value, list) else [value])
     return shlex.join(words)
 
 

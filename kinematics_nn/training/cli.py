@@ -249,12 +249,12 @@ def _finish(args, trainer, output, facts):
 
     from .. import __version__
     from ..network.weights import save_encoder
-    from .card import write_card
+    from .card import without_folders, write_card
 
     command = {key: value for key, value in vars(args).items() if isinstance(value, str | int | float | list)}
     common = {
         **({"start": _origin(args.start)} if args.start else {}),
-        "command": command,
+        "command": without_folders(command),
         "training": asdict(trainer.settings),
         "seconds": round(trainer.seconds),
         "processes": trainer.processes.count,

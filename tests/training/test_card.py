@@ -10,15 +10,15 @@ from astropy.table import Table
 from kinematics_nn.cli import main
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network.weights import load_encoder, save_encoder, weights_info
-from kinematics_nn.training.card import _meanings, model_card, write_card
+from kinematics_nn.training.card import _meanings, model_card, without_folders, write_card
 from kinematics_nn.training.simulations import Ranges
 
-FIRST = {"output": "first", "store": "/some/where/frames", "galaxies": 4096, "seed": 2, "overwrite": True}
+FIRST = {"output": "/any/first", "store": "/some/where/frames", "galaxies": 4096, "seed": 2, "overwrite": True}
 META = {
     "ranges": asdict(Ranges()),
     "training": {"samples": 480000, "batch": 128, "rate": 7e-4, "objective": "posterior", "half_precision": True},
     "command": {"output": "mine", "start": "first", "rate": 7e-4, "objective": "posterior", "overwrite": False},
-    "start": {"name": "first", "sha256": "0123456789abcdef", "command": FIRST},
+    "start": {"name": "first", "sha256": "0123456789abcdef", "command": without_folders(FIRST)},
     "held_out_loss": 0.21179,
     "seconds": 7200,
     "forms": {"rotation_curve": "brandt"},
@@ -50,7 +50,19 @@ def test_the_commands_are_those_given_in_order_without_folders(mine):
     card = write_card(mine).read_text()
     first = "kinematics-nn train first --store frames --galaxies 4096 --seed 2"
     assert f"```\n{first}\nkinematics-nn train mine --from first --rate 0.0007 --objective posterior\n```" in card
-    assert "/some" not in card
+
+
+def test_no_folder_of_who_trained_is_kept():
+    """Not those of cubes, either, nor in what ships."""
+    kept = without_folders(
+        {"fine_tune": ["/my/a.fits", "b.fits"], "store": None, "start": "/x/mine.safetensors", "seed": 1}
+    )
+    assert kept == {"fine_tune": ["a.fits", "b.fits"], "store": None, "start": "mine.safetensors", "seed": 1}
+    for name in ("default", "maps"):
+        at = weights_info(name)
+        while at:
+            assert at.get("command", {}) == without_folders(at.get("command", {}))
+            at = at.get("start")
 
 
 def test_scores_are_those_of_a_calibration(mine, tmp_path, capsys):
