@@ -8,8 +8,15 @@ import torch
 
 from ..errors import KinematicsError
 
-__all__ = ["Component", "Mixture", "WeightedDraws", "adapted", "flattened", "pareto_k", "sample"]
+__all__ = [
+    "Component", "Mixture", "WeightedDraws", "adapted", "effective_number", "flattened", "of_share", "pareto_k",
+    "sample",
+]  # fmt: skip
 
+_STEERED, _OFTEN = (
+    110,
+    3,
+)  # draws of a round at most, in so many rounds after the first, where something learns from them
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
 
@@ -111,12 +118,12 @@ class WeightedDraws:
     def pareto_k(self):
         """Shape of the weights' tail, the mean over the rounds, each counted by its effective number of draws."""
         parts = self.log_weight.split(list(self.rounds) or len(self.x))
-        shapes, effective = np.array([(pareto_k(part.numpy()), _effective(part)) for part in parts]).T
+        shapes, effective = np.array([(pareto_k(part.numpy()), effective_number(part)) for part in parts]).T
         known = ~np.isnan(shapes)
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 
 
-def sample(log_target, components, min_ess, *, generator, thin=None, first=250, most=None, rounds=20):
+def sample(log_target, components, min_ess, *, generator, steer=None, first=None, most=None, rounds=20):
     """Draw until the effective number is enough.
 
     Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is
@@ -134,23 +141,33 @@ def sample(log_target, components, min_ess, *, generator, thin=None, first=250, 
         Of the first round; a part of all others is drawn from them, too, so that nothing is lost that they reach.
     min_ess : float
     generator : torch.Generator
-    thin : callable, optional
-        Makes of a `Mixture`, the draws so far (n, d) and their weights (n,) a proposal that is nearer to the target.
-    first, most : int
-        Draws of the first round, and in all: by default twelve for each effective one, and at least 6000.
+    steer : callable, optional
+        Takes the `Mixture` that was adapted to all draws so far, those draws weighed by all that was drawn from and
+        round by round, both `WeightedDraws`, and what the last round drew from. It returns a proposal that is nearer to
+        the target, and None or what the sampling is to end with.
+    first : int, optional
+        Draws of the first round.
+    most : int, optional
+        In all: by default twelve for each effective one, and at least 6000.
     rounds : int
         Most of them.
 
     Returns
     -------
     WeightedDraws
+        Or what ``steer`` ended with.
 
     Raises
     ------
     KinematicsError
         The target is zero wherever it was tried.
     """
-    found, proposal, n = [], Mixture(components), first
+    found, proposal = [], Mixture(components)
+    if first is None:
+        d = proposal.dimensions
+        # As many as a surrogate learns from.
+        first = 250 if steer is None else max(120, int(0.9 * (d + 1) * (d + 4)))
+    n = first
     most = max(6000, int(12 * min_ess)) if most is None else most
     for k in range(rounds):
         x = proposal.draw(n, generator)
@@ -160,24 +177,27 @@ def sample(log_target, components, min_ess, *, generator, thin=None, first=250, 
         if effective >= min_ess or drawn >= most:
             break
         together = _together(found)
-        proposal = Mixture([*_of_share(1 - _KEPT, adapted(together)), *_of_share(_KEPT, components)])
-        if thin is not None:
-            proposal = thin(proposal, together.x, together.weights)
+        last, its, own = found[-1]
+        proposal = Mixture([*of_share(1 - _KEPT, adapted(together)), *of_share(_KEPT, components)])
+        if steer is not None:
+            proposal, end = steer(proposal, together, draws, own)
+            if end is not None:
+                return end
         # A tenth more than what the last round's efficiency says, but after the first the next ones are better, and no
         # more than what was learnt bears.
-        last, its, own = found[-1]
-        efficiency = max(_effective(its - own.log_prob(last)) / len(last), 0.25 if k == 0 else 0.08)
-        learnt = min(max(600, min_ess), 150 + 5 * effective)
+        efficiency = max(effective_number(its - own.log_prob(last)) / len(last), 0.25 if k == 0 else 0.08)
+        learnt = min(max(600, min_ess), 150 + 5 * effective) if steer is None or k >= _OFTEN else _STEERED
         n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), learnt, most - drawn))
     return draws
 
 
-def _of_share(share, components):
+def of_share(share, components):
+    """Components that have a share together."""
     total = sum(component.share for component in components)
     return [replace(component, share=share * component.share / total) for component in components]
 
 
-def _effective(log_weight):
+def effective_number(log_weight):
     """Kish's effective number of weights, 0 where all of them are."""
     if not torch.isfinite(log_weight).any():
         return 0.0
@@ -188,7 +208,7 @@ def _by_round(found):
     """Draws weighed by what their own round drew from, rounds by their efficiency."""
     weights = [target - proposal.log_prob(x) for x, target, proposal in found]
     lengths = torch.tensor([len(weight) for weight in weights]).double()
-    shares = torch.tensor([_effective(weight) for weight in weights]).double() / lengths
+    shares = torch.tensor([effective_number(weight) for weight in weights]).double() / lengths
     if not shares.any():
         raise KinematicsError(
             "a posterior that is zero wherever it was tried: no draw is left",
@@ -233,7 +253,7 @@ def flattened(draws, least=50):
     low, high = 0.0, 1.0
     for _ in range(40):
         power = 0.5 * (low + high)
-        effective = _effective(torch.where(known, power * draws.log_weight, -math.inf))
+        effective = effective_number(torch.where(known, power * draws.log_weight, -math.inf))
         low, high = (power, high) if effective >= least else (low, power)
     return replace(draws, log_weight=torch.where(known, low * draws.log_weight, -math.inf)), low
 

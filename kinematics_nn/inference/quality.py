@@ -18,6 +18,7 @@ _ACROSS = ((1, 1.0), (5, 3.5), (13, 6.0), (29, 10.0))
 _TURNED = (1, 5, 13, 29, 65, 145)
 _BIAS = 0.01  # squared distance in standard deviations, of all parameters together: a tenth of one of them
 _CHANGE = 0.3  # in chi-squared, of what no parameter takes up: a share of it is the same for all draws
+_NOISE = 0.05  # the same of depths that turn, which are others in each draw: noise of the log likelihood, of its root
 _TURNS = 0.4  # reach over the scale of the light, from where other discs than that one have turning depths by default
 _ON_EDGE = 1.0  # reach over the scale of the light, from where other discs of the posterior may be on edge
 _NEAR = 1.25  # of the disc's own ratio, up to which a Gauss rule that does for it is taken of others
@@ -68,9 +69,10 @@ def suit(likelihood, parameters):
             rest = model(pair[0], rules[0]) - model(pair[1], rules[1])
             along = slopes @ rest
             bias, change = float(along @ inverse @ along), float(rest @ rest)
-            best = min(best, (max(bias / _BIAS, change / _CHANGE), *pair, bias, change), key=lambda found: found[0])
-            if best[0] < 1:
-                break
+            found = max(bias / _BIAS, change / _CHANGE), *pair, bias, change
+            best = min(best, found, key=lambda one: one[0])
+            if found[0] < 1 and (pair[0].ratio > 0 or change < _NOISE):
+                return found
         return best
 
     _, fineness, finer, bias, change = cheapest([*_gauss(), *_turning()])

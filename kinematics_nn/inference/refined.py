@@ -16,7 +16,9 @@ from .nested import nested_sample
 from .quality import suit
 from .refinement import laplace
 from .space import PA_UNIT, ParameterSpace
+from .surrogate import Thinned
 from .target import Target
+from .two_phase import TwoPhaseDraws, two_phase
 
 __all__ = ["find_modes", "is_short", "observation_space", "refined_posterior"]
 
@@ -88,13 +90,14 @@ def refined_posterior(
     generator = torch.Generator().manual_seed(seed)
     target, modes, x = find_modes(observation, forms, draws, fixed=fixed, priors=priors, lsf=lsf, progress=progress)
     say("weighing draws")
+    before = target.calls
     target.keep_models = True
-    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, thin=target.thinned)
+    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, steer=_steered(target, min_ess))
     target.keep_models, target.kept_models = False, []
     report = {
         "sampler": "importance",
         "n_effective": draws.n_effective,
-        "sample_efficiency": draws.n_effective / len(draws.x),
+        "sample_efficiency": draws.n_effective / (target.calls - before),
         "pareto_k": draws.pareto_k,
     }
     report["log_evidence"], report["log_evidence_error"] = draws.log_evidence
@@ -104,10 +107,17 @@ def refined_posterior(
         draws, order, report = _nested(target, seed)
     # All draws are off by this or nearly so: it moves no weight.
     report["log_evidence"] += target.finer
-    weighted = target.values(order, generator) | {"weight": draws.weights.numpy()}
-    flat, report["weight_power"] = flattened(draws)
-    samples = target.values(order[_equally(flat.weights, n_samples, generator)], generator)
-    best = target.best(int(order[draws.log_target.argmax()]))
+    weights = draws.weights
+    if isinstance(draws, TwoPhaseDraws):
+        best, drawn = target.best(draws.best), (target.space.parameters(draws.x), draws.logs, draws.flux)
+        report["weight_power"] = 1.0
+    else:
+        best, drawn = target.best(int(order[draws.log_target.argmax()])), target.recorded(order)
+        flat, report["weight_power"] = flattened(draws)
+        weights = flat.weights
+    weighted = target.values(*drawn, generator) | {"weight": draws.weights.numpy()}
+    chosen = _equally(weights, n_samples, generator)
+    samples = target.values(*(of[chosen] for of in drawn), generator)
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
         "n_patches": len(target.patches.power),
@@ -160,7 +170,6 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         starts.append(space.inside(space.variates(vector))[0])
     modes = smooth.modes(torch.stack(starts))
     modes, x = _counted_from(space, *_with_twin(smooth, modes, x))
-    finer, *_ = suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     say("patches of light")
     for _ in range(2):
         target = Target(
@@ -174,10 +183,24 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         moved = modes[0].x - before
         if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
             break
+    finer, *_ = suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     target.measure(finer, modes[0].x)
     target.forget()
     target.calls += smooth.calls
     return target, modes, x
+
+
+def _steered(target, min_ess):
+    """What steers `importance.sample`: a surrogate of the target ends it in two phases, or thins proposals."""
+
+    def steer(mixture, together, draws, last):
+        end = two_phase(last, draws, min_ess) if isinstance(last, Thinned) else None
+        if end is not None:
+            return mixture, end
+        surrogate = target.surrogate(together.x, together.weights)
+        return mixture if surrogate is None else Thinned(mixture, surrogate, 4 * min_ess), None
+
+    return steer
 
 
 def is_short(report, min_ess):

@@ -9,7 +9,7 @@ from .space import PA_UNIT
 __all__ = ["Mode", "laplace", "refine"]
 
 _ROUNDS = 30
-_ENOUGH = 0.02  # gain of the log posterior at which a descent is over
+_ENOUGH = 0.1  # gain of the log posterior at which a descent is over
 _TURN = 12 * (PA_UNIT / 360) ** 2  # inverse variance of a variate that is flat over one turn
 
 

@@ -167,21 +167,33 @@ class ParameterSpace:
     def smooth(self, x):
         """What a model is smooth in, of variates (n, free): (n, m).
 
-        They are the variates, but for the scale height itself over the disc's, which is 0 below some variate; and for
-        the speeds of a curve of many parameters, a sum of masses, at a few radii: the parameters trade with one another
-        along ridges that are long and bent, and the speeds hardly change.
+        They are the parameters, in which a model is straighter than in variates, but for angles and three more: the
+        cosine of the inclination; speeds as they are seen, times its sine, as a nearly face-on disc turns as fast as
+        its inclination makes it; and the square of the scale height, which widens what is seen in quadrature. Of a
+        curve of many parameters, a sum of masses, speeds are taken at a few radii: the parameters trade with one
+        another along ridges that are long and bent, and the speeds hardly change.
         """
-        columns = {name: x[:, k] for k, name in enumerate(self.free)}
+        values = dict(zip(self.names, self.parameters(x).T, strict=True))
+        inclination = torch.deg2rad(values["inclination"])
+        seen = torch.sin(inclination)
+        columns = {name: values[name] for name in self.free}
+        if "pa" in columns:  # counted in parts of a turn: it goes on where the parameter does
+            columns["pa"] = x[:, self.free.index("pa")]
+        if "inclination" in columns:
+            columns["inclination"] = torch.cos(inclination)
         if "thickness" in columns:
-            columns["thickness"] = _thickness(_share(columns["thickness"]))
+            columns["thickness"] = values["thickness"] ** 2
         if len(self._curve) > _FEW:
             columns = {name: column for name, column in columns.items() if name not in self._curve}
-            values = dict(zip(self.names, self.parameters(x).T[..., None], strict=True))
-            own = [values[name] for name in self.slots["rotation_curve"]]
+            own = [values[name][:, None] for name in self.slots["rotation_curve"]]
             inner = min(0.25 * self.scales["beam"], 0.3 * self.scales["r_scale"])
             ratio = torch.linspace(0, 1, len(self._curve) + 1, dtype=x.dtype)
             radii = inner * (4 * self.scales["r_scale"] / inner) ** ratio[None]
-            columns |= dict(enumerate(self.forms.rotation_curve.evaluate(radii, *own).T))
+            columns |= dict(enumerate((seen[:, None] * self.forms.rotation_curve.evaluate(radii, *own)).T))
+        else:
+            for name, parameter in self.slots["rotation_curve"].items():
+                if name in columns and (parameter.powers or (0,))[0] == 1:
+                    columns[name] = seen * values[name]
         return torch.stack(list(columns.values()), 1)
 
     def derivatives(self, x, step=1e-4):

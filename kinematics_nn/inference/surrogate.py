@@ -1,26 +1,30 @@
-"""A stand-in for the likelihood, learnt from models that were rendered: it thins proposals, and weighs nothing."""
+"""A stand-in for the likelihood, learnt from models that were rendered, and proposals that are thinned by it."""
 
 import math
 
 import torch
 
+from .importance import Mixture, WeightedDraws, adapted, effective_number, of_share
 from .light import log_marginal, over_scatters
 
 __all__ = ["Surrogate", "Thinned", "learn"]
 
-_PER_FEATURE = 2.0  # models rendered for each feature, at least
+_PER_FEATURE = 1.5  # models rendered for each feature, at least
+_RIDGE_OF_CUBES = 3e-3  # the same for products of three, of which there are as many as models
 _RIDGE = 1e-6  # of the mean squares of features: some are all the same, and float32 models bear no less
 _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
+_VALUES = 20_000  # of each model at a time
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
 _TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at most
+_FITTED = 5  # mixtures that are thinned at most, each fitted to what the surrogate says of the last one's draws
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
 class Surrogate:
     """Log posterior of variates with the whitened model replaced by a polynomial of what it is smooth in.
 
-    All products of two of them, and the cubes. The polynomial is of the model, not of the logarithm: the likelihood
-    that follows has the curved ridges of the true one. It proposes, and is never what a draw is weighed by.
+    All products of two of them, and of three but for three different ones, those as far as the models bear them. The
+    polynomial is of the model, not of the logarithm: the likelihood that follows has the curved ridges of the true one.
 
     Parameters
     ----------
@@ -41,26 +45,28 @@ class Surrogate:
         self._mean = weight @ smooth
         away = smooth - self._mean
         self._scale = (weight @ away**2).sqrt().clamp(min=1e-9)
-        features = self._features(x)
+        features, certain = self._features(x)
         weighed = features * weight[:, None]
         normal = weighed.T @ features
         # A feature may be nought in all draws, as the thickness of thin discs is.
-        normal = normal + _RIDGE * torch.diag(torch.diagonal(normal).clamp(min=_RIDGE))
-        solution = torch.linalg.solve(normal, weighed.T)  # (feature, n)
-        # Some models at a time: all of them in one would be as much memory again.
-        parts = solution.to(models[0].dtype).split([len(some) for some in models], 1)
-        coefficients = solution.new_zeros(len(solution), models[0].shape[1], dtype=models[0].dtype)
-        for part, some in zip(parts, models, strict=True):
-            coefficients.addmm_(part, some)
-        data = target.likelihood.data
-        self._gram = (coefficients @ coefficients.T).double()
-        self._along = (coefficients @ data).double()
-        self._projected = (coefficients @ target.patches.basis).double()
+        size = torch.diagonal(normal).clamp(min=_RIDGE)
+        ridge = torch.full_like(size, _RIDGE)
+        ridge[certain:] = _RIDGE_OF_CUBES
+        of_models = torch.linalg.solve(normal + torch.diag(ridge * size), weighed.T)  # (feature, n)
+        gram, with_middle, along, projected = _products(models, weight, target.likelihood.data, target.patches.basis)
+        self._middle = [of.select(0, 0) for of in (with_middle, along, projected)]
+        self._gram = of_models @ gram @ of_models.T
+        self._with_middle, self._along, self._projected = (of_models @ of[1:] for of in (with_middle, along, projected))
 
     def _features(self, x):
+        """Features (n, feature) at variates, and how many of them, the first, are always learnt."""
         z = (self.target.space.smooth(x) - self._mean) / self._scale
-        rows, columns = torch.triu_indices(z.shape[1], z.shape[1])
-        return torch.cat([torch.ones_like(z[:, :1]), z, z**3, z[:, rows] * z[:, columns]], 1)
+        d = z.shape[1]
+        rows, columns = torch.triu_indices(d, d)
+        squares = z**2
+        one, other = (~torch.eye(d, dtype=torch.bool)).nonzero(as_tuple=True)
+        certain = torch.cat([torch.ones_like(z[:, :1]), z, z * squares, z[:, rows] * z[:, columns]], 1)
+        return torch.cat([certain, squares[:, one] * z[:, other]], 1), certain.shape[1]
 
     def products(self, x):
         """What `light.log_marginal` needs of the polynomials at variates (n, free).
@@ -74,20 +80,53 @@ class Surrogate:
         projected : Tensor (n, k)
             With the patches.
         """
-        features = self._features(x)
-        square = ((features @ self._gram) * features).sum(1).clamp(min=0)
-        return square, features @ self._along, features @ self._projected
+        features, _ = self._features(x)
+        square, along, projected = self._middle
+        square = square + 2 * features @ self._with_middle + ((features @ self._gram) * features).sum(1)
+        return square.clamp(min=0), along + features @ self._along, projected + features @ self._projected
+
+    def marginal(self, x):
+        """What `light.marginal` returns of the polynomials at variates (n, free)."""
+        target = self.target
+        found = [
+            log_marginal(target.likelihood, target.patches, self.products(some), target.flux_prior, target.scatters)
+            for some in x.split(2000)
+        ]
+        return tuple(map(torch.cat, zip(*found, strict=True)))
 
     def __call__(self, x):
         """Log posterior (n,), unnormalised, of variates (n, free); not finite where it has nothing to say."""
-        target = self.target
-        found = []
-        for some in x.split(2000):
-            log, _, _ = log_marginal(
-                target.likelihood, target.patches, self.products(some), target.flux_prior, target.scatters
-            )
-            found.append(over_scatters(log) + target.space.log_prior(some))
-        return torch.cat(found)
+        log, *_ = self.marginal(x)
+        return over_scatters(log) + self.target.space.log_prior(x)
+
+
+def _products(models, weight, data, basis):
+    """Products of models less their weighted mean, in float64.
+
+    Returns
+    -------
+    gram : Tensor (n, n)
+        With one another.
+    with_middle, along : Tensor (1 + n,)
+        With the mean and with the data, the mean's own first.
+    projected : Tensor (1 + n, k)
+        With the patches.
+    """
+    n = len(weight)
+    gram, with_middle, along = (weight.new_zeros(shape) for shape in ((n, n), 1 + n, 1 + n))
+    projected = weight.new_zeros(1 + n, basis.shape[1])
+    # Some values at a time: all of them in one would be as much memory again.
+    for start in range(0, len(data), _VALUES):
+        some = slice(start, start + _VALUES)
+        of = torch.cat([one[:, some] for one in models])
+        middle = weight.to(of.dtype) @ of
+        of = of - middle
+        both = torch.cat([middle[None], of])
+        gram += of @ of.T
+        with_middle += both.double() @ middle.double()
+        along += both.double() @ data[some].double()
+        projected += both @ basis[some]
+    return gram, with_middle, along, projected
 
 
 def learn(target, x, weight, models):
@@ -113,35 +152,45 @@ def learn(target, x, weight, models):
 class Thinned:
     r"""A proposal thinned by a surrogate: rejection control (Liu, Chen & Wong 1998, J. Am. Stat. Assoc. 93, 1022).
 
-    A draw of the mixture q is kept with probability :math:`\min(1, s / (M q))`, s the surrogate. What is kept has a
+    A draw of a mixture q is kept with probability :math:`\min(1, s / (M q))`, s the surrogate. What is kept has a
     density that is known, but for a norm that the many draws tried give to a hundredth. A share of unthinned draws
-    guards against a surrogate that is wrong.
+    guards against a surrogate that is wrong. The mixture that is thinned is fitted to the surrogate beforehand, which
+    costs no model.
 
     Parameters
     ----------
     mixture : Mixture
+        Where the posterior is, as far as is known; unthinned draws are from it.
     surrogate : callable
         Log density (n,), unnormalised, of variates (n, d); what is not finite is taken for zero.
+    enough : float, optional
+        Effective draws of the surrogate at which no mixture is fitted to it.
+
+    Attributes
+    ----------
+    population : WeightedDraws
+        After a draw: those that were tried, weighed by the surrogate.
     """
 
-    def __init__(self, mixture, surrogate):
-        self.mixture, self.surrogate = mixture, surrogate
+    def __init__(self, mixture, surrogate, enough=2000):
+        self.mixture, self.surrogate, self._enough = mixture, surrogate, enough
         least, most = _TRIED
-        self._tried = min(max(least, int(least * (mixture.dimensions / 10) ** 4)), most)
+        tried = min(max(least, int(least * (mixture.dimensions / 10) ** 4)), most)
+        self._tried = max(tried, math.ceil(4 * enough))
 
     def draw(self, n, generator):
         """About n draws (m, d), from which the density that `log_prob` gives follows.
 
         Where the surrogate says nothing of any draw, or keeps none, they are the mixture's.
         """
-        tried = self.mixture.draw(self._tried, generator)
-        ratio = self._ratio(tried, self.mixture.log_prob(tried))
+        self.population = self._weighed(generator)
+        x, ratio = self.population.x, self._tempered(self.population.log_target, self.population.log_weight)
         unthinned = math.ceil(_UNTHINNED * n)
         self._share, self._height, self._norm = 0.0, 0.0, 0.0
         if torch.isfinite(ratio).any():
             height = _height(ratio, n - unthinned)
             keep = torch.exp((ratio - height).clamp(max=0))
-            kept = tried[torch.rand(len(tried), dtype=keep.dtype, generator=generator) < keep]
+            kept = x[torch.rand(len(x), dtype=keep.dtype, generator=generator) < keep]
             if len(kept):
                 self._height, self._norm = height, math.log(float(keep.mean()))
                 self._share = len(kept) / (len(kept) + unthinned)
@@ -153,13 +202,33 @@ class Thinned:
         log = self.mixture.log_prob(x)
         if self._share == 0:
             return log
-        thinned = log + (self._ratio(x, log) - self._height).clamp(max=0) - self._norm
+        fitted, surrogate = self._fitted.log_prob(x), self._surrogate(x)
+        thinned = fitted + (self._tempered(surrogate, surrogate - fitted) - self._height).clamp(max=0) - self._norm
         return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
 
-    def _ratio(self, x, log):
-        """Log (n,) of the tempered surrogate over the mixture; -inf where the surrogate says nothing."""
-        ratio = _TEMPER * self.surrogate(x) - log
-        return torch.where(torch.isfinite(ratio), ratio, -math.inf)
+    def _weighed(self, generator):
+        """Draws weighed by the surrogate, of a mixture that is fitted to it if need be."""
+        self._fitted = self.mixture
+        for left in reversed(range(_FITTED)):
+            x = self._fitted.draw(self._tried, generator)
+            surrogate = self._surrogate(x)
+            found = WeightedDraws(x, surrogate, surrogate - self._fitted.log_prob(x))
+            effective = effective_number(found.log_weight)
+            if effective >= self._enough or effective < 2 * x.shape[1]:
+                break
+            if left:
+                guard = of_share(0.1, self.mixture.components)
+                self._fitted = Mixture([*of_share(0.9, adapted(found)), *guard])
+        return found
+
+    def _surrogate(self, x):
+        log = self.surrogate(x)
+        return torch.where(torch.isfinite(log), log, -math.inf)
+
+    def _tempered(self, log, weight):
+        """Log (n,) of the tempered surrogate over the mixture, of its logarithm and its weight there."""
+        tempered = weight - (1 - _TEMPER) * log
+        return torch.where(torch.isfinite(log), tempered, -math.inf)
 
 
 def _height(ratio, n):

@@ -6,7 +6,7 @@ import torch
 
 from .light import least_flux, marginal, over_scatters
 from .refinement import refine
-from .surrogate import Thinned, learn
+from .surrogate import learn
 
 __all__ = ["Target"]
 
@@ -76,25 +76,31 @@ class Target:
         log, *flux = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
         return parameters, white, log, torch.stack(flux, -1)
 
-    def thinned(self, mixture, x, weight):
-        """A mixture thinned by what the models of the first draws say of others, where they are enough to say it."""
+    def surrogate(self, x, weight):
+        """What the models of the first draws say of others, or None where they are not enough to say it."""
         known = sum(len(white) for white in self.kept_models)
-        surrogate = learn(self, x[:known], weight[:known], self.kept_models)
-        return mixture if surrogate is None else Thinned(mixture, surrogate)
+        return learn(self, x[:known], weight[:known], self.kept_models)
 
     def modes(self, starts):
         """Modes of the posterior from starts (n, free), the light's scatter held where the last call has it highest."""
         scatter = float(self.scatters[self.logs[-1][-1].argmax()])
         return refine(self.likelihood, self.space, self.patches, scatter, starts, self.flux_prior)
 
-    def values(self, order, generator):
-        """Parameters, flux and light's scatter of calls by their number (n,), a dict of (n,) arrays."""
-        parameters, logs, flux = (torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
+    def recorded(self, order):
+        """What `values` makes values of, of calls by their number (n,)."""
+        return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
+
+    def values(self, parameters, logs, flux, generator):
+        """Parameters, flux and light's scatter, drawn, a dict of (n,) arrays.
+
+        Of parameters (n, n_parameters), log likelihoods (n, scatter), and the flux with its error (n, scatter, 2).
+        """
+        n = len(parameters)
         chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
-        mean, error = flux[torch.arange(len(order)), chosen].unbind(1)
+        mean, error = flux[torch.arange(n), chosen].unbind(1)
         # A normal variate above the least flux, by its quantiles.
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
-        share = least + (1 - least) * torch.rand(len(order), dtype=torch.float64, generator=generator)
+        share = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
         drawn = mean + error * torch.special.ndtri(share.clamp(1e-12, 1 - 1e-12))
         if "flux" in self.space.fixed:
             drawn = torch.full_like(drawn, self.space.fixed["flux"])
@@ -104,7 +110,7 @@ class Target:
 
     def best(self, call):
         """Parameters of one call, with the flux and at the light's scatter that are the likeliest."""
-        parameters, logs, flux = (torch.cat(kept)[call] for kept in (self.parameters, self.logs, self.flux))
+        parameters, logs, flux = self.recorded(call)
         scatter = int(logs.argmax())
         least = float(least_flux(self.patches, self.scatters)[scatter])
         values = dict(zip(self.space.names, parameters.tolist(), strict=True))

@@ -253,7 +253,7 @@ FACTS = {
     "method": (str, "How the posterior was reached"),
     "reduced_chi2": (float, "Reduced chi squared with the measured noise, where data or model is detected"),
     "n_effective": (float, "Effective number of samples"),
-    "sample_efficiency": (float, "n_effective over the number of samples drawn"),
+    "sample_efficiency": (float, "n_effective over the likelihoods reckoned, or over the samples of the network alone"),
     "flags": (np.int64, "Sum of KinematicFlags"),
     "status": (str, "ok or failed"),
     "message": (str, "Why it failed, or what to know"),

@@ -117,7 +117,8 @@ def test_weights_are_those_of_the_samples(posterior):
     samples, weighted, report, _ = posterior
     weight = weighted["weight"]
     assert weight.sum() == pytest.approx(1)
-    assert 1 / np.sum(weight**2) == pytest.approx(report["n_effective"], rel=1e-6)
+    # Of many draws of the surrogate: what limits is the number of exact weights among them.
+    assert 1 / np.sum(weight**2) > report["n_effective"] >= 300
     assert set(weighted) == {*samples, "weight", "light_scatter"}
     for name, values in samples.items():
         # Each draw is repeated as often as its weight says: flux is drawn anew for each.

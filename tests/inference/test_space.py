@@ -276,19 +276,27 @@ def test_of_a_sum_of_masses_a_model_is_smooth_in_its_speeds():
     smooth = space.smooth(x)
     curve = list(space.slots["rotation_curve"])
     assert smooth.shape == (5, len(space) + 1)  # one more than the six parameters that they stand for
-    speeds = smooth[:, -len(curve) - 1 :]
-    parameters = parameters_of(space, x)
-    own = [torch.as_tensor(parameters[name])[:, None] for name in curve]
-    radii = np.geomspace(1.0, 20.0, 7)  # a quarter of a beam to four scale lengths
-    torch.testing.assert_close(speeds, space.forms.rotation_curve.evaluate(torch.as_tensor(radii)[None], *own))
-    # All others as they were.
-    others = [k for k, name in enumerate(space.free) if name not in curve and name != "thickness"]
-    kept = [name for name in space.free if name not in curve]
-    torch.testing.assert_close(smooth[:, [kept.index(space.free[k]) for k in others]], x[:, others])
+    parameters = {name: torch.as_tensor(values)[:, None] for name, values in parameters_of(space, x).items()}
+    radii = torch.as_tensor(np.geomspace(1.0, 20.0, 7))[None]  # a quarter of a beam to four scale lengths
+    speeds = space.forms.rotation_curve.evaluate(radii, *(parameters[name] for name in curve))
+    seen = torch.sin(torch.deg2rad(parameters["inclination"]))
+    torch.testing.assert_close(smooth[:, -len(curve) - 1 :], seen * speeds)
+    others = [name for name in space.free if name not in curve]
+    assert (smooth[:, others.index("r_scale")] == parameters["r_scale"][:, 0]).all()
 
 
-def test_of_a_curve_of_few_parameters_and_of_rings_a_model_is_smooth_in_their_variates():
+def test_a_model_is_smooth_in_speeds_as_they_are_seen():
+    """And in the cosine of the inclination, the squared scale height, and lengths."""
     for name in ("arctan", "rings"):
-        space = make_space(rotation_curve=name, fixed={"thickness": 1.0})
-        x = variates(space, 3)
-        torch.testing.assert_close(space.smooth(x), x)
+        space = make_space(rotation_curve=name)
+        x = variates(space, 4)
+        parameters = parameters_of(space, x)
+        smooth = dict(zip(space.free, space.smooth(x).T, strict=True))
+        inclination = torch.deg2rad(torch.as_tensor(parameters["inclination"]))
+        torch.testing.assert_close(smooth["inclination"], torch.cos(inclination))
+        torch.testing.assert_close(smooth["thickness"], torch.as_tensor(parameters["thickness"]) ** 2)
+        assert (smooth["pa"] == x[:, space.free.index("pa")]).all()
+        for column, parameter in space.slots["rotation_curve"].items():
+            value = torch.as_tensor(parameters[column])
+            seen = torch.sin(inclination) if parameter.unit == "km/s" else 1.0
+            torch.testing.assert_close(smooth[column], seen * value)

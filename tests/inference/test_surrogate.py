@@ -56,7 +56,7 @@ def test_a_surrogate_that_says_nothing_leaves_the_mixture(nothing):
     x = thinned.draw(500, generator())
     assert len(x) == 500
     np.testing.assert_array_equal(thinned.log_prob(x), wide().log_prob(x))
-    draws = sample(banana, wide().components, 300, generator=generator(), thin=lambda mixture, x, weight: thinned)
+    draws = sample(banana, wide().components, 300, generator=generator(), steer=lambda *_: (thinned, None))
     value, error = draws.log_evidence
     assert value == pytest.approx(0, abs=4 * error + 0.01)
 
@@ -81,8 +81,8 @@ def test_a_right_surrogate_leaves_weights_nearly_even():
 
 def test_fewer_calls_with_a_surrogate_and_the_same_evidence():
     calls = {}
-    for name, thin in (("mixture", None), ("thinned", lambda mixture, x, weight: Thinned(mixture, banana))):
-        draws = sample(banana, wide().components, 2000, generator=generator(3), thin=thin)
+    for name, thin in (("mixture", None), ("thinned", lambda mixture, *_: (Thinned(mixture, banana), None))):
+        draws = sample(banana, wide().components, 2000, generator=generator(3), steer=thin)
         value, error = draws.log_evidence
         assert value == pytest.approx(0, abs=4 * error + 0.01)
         calls[name] = len(draws.x)
