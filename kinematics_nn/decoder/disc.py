@@ -148,7 +148,8 @@ class DiscDecoder:
             found, names = tuple(parameters.shape), ", ".join(self.names)
             raise ValueError(f"parameters of shape {found}: they are (batch, {len(self.names)}), in the order {names}")
         of_each = plan(self.field, self.forms, parameters, self.quadrature, self.faint, self.fineness)
-        return grouped(of_each, points)
+        # A table of a costly curve is of one galaxy.
+        return grouped(of_each, points, alone=self.forms.rotation_curve.costly)
 
     def rules(self, parts):
         """Dict of the rules among parts to their number, and how far apart their points are (rule, 1) [arcsec]."""

@@ -37,13 +37,15 @@ class Part(NamedTuple):
         return [Part(self.rule, *some) for some in zip(self.batch.split(rows), self.pixel.split(rows), strict=True)]
 
 
-def grouped(parts, points):
+def grouped(parts, points, alone=False):
     """Galaxies in their order, as many at a time as have about so many points together.
 
     Parameters
     ----------
     parts : list (galaxy) of list of Part
     points : int
+    alone : bool, optional
+        Whether each galaxy is one of its own, however few points it has.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def grouped(parts, points):
     for k, of in enumerate(parts):
         own = sum(part.cost for part in of)
         cost += own
-        if cost > points:
+        if alone or cost > points:
             groups.append((k, []))
             cost = own
         groups[-1][1].extend(of)

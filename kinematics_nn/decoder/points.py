@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from .geometry import line_of_sight_speed, vertical_law
+from .table import speeds
 
 __all__ = ["Placed", "PointsOfRule", "light_and_speed"]
 
@@ -79,7 +80,7 @@ def light_and_speed(forms, c, points):
     column = vertical_law(points.z.abs(), c["step"], away) * (c["weight"] * points.share)
     weight = column.flatten(0, 1)
     radius, cosine = points.radius.flatten(0, 1), (points.u / points.radius).flatten(0, 1)
-    speed = line_of_sight_speed(cosine, forms.rotation_curve.evaluate(radius, *curve))
+    speed = line_of_sight_speed(cosine, speeds(forms.rotation_curve, radius, curve))
     return forms.surface_brightness.evaluate(radius, *light) * weight, speed
 
 

@@ -162,9 +162,17 @@ class Form:
 
 
 class RotationCurve(Form):
-    """A rotation curve: `evaluate` returns the speed [km/s]."""
+    """A rotation curve: `evaluate` returns the speed [km/s].
+
+    Attributes
+    ----------
+    costly : bool
+        Whether `evaluate` takes longer than some ten operations, as special functions do: the decoder then takes the
+        speeds of a galaxy's points from a table in radius. For curves without kinks and steps.
+    """
 
     kind = "rotation_curve"
+    costly = False
 
 
 class Dispersion(Form):

@@ -128,6 +128,8 @@ def sum_of_forms(components):
         "parameters": parameters,
         "reference": "; ".join(dict.fromkeys(form.reference for form in forms if form.reference)),
         "radius_unit": units[0] if units else None,
+        # What holds radii of its own may have kinks there.
+        "costly": any(form.costly for form in forms) and not units,
     }  # fmt: skip
     if all(form.derivatives for form in forms):
         members["derivatives"] = classmethod(_derivatives)

@@ -12,6 +12,7 @@ __all__ = ["Target"]
 
 _AT_ONCE = 16  # models rendered at a time
 _KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
+_KEPT_MODELS = 900  # at most, the last ones
 
 
 class Target:
@@ -22,9 +23,9 @@ class Target:
     calls : int
         Variates weighed.
     keep_models : bool
-        Whether to keep whitened models; it turns False where there is no more room.
+        Whether to keep whitened models.
     kept_models : list of Tensor (n, value)
-        Those of the first variates since it was turned on.
+        Those of the last variates, as many as there is room for.
     finer : float
         By how much the log posterior is higher with discs that are summed more finely.
     """
@@ -62,11 +63,11 @@ class Target:
         self.finer = values[0] - values[1]
 
     def _keep(self, white):
-        """Keep models as long as there is room: those kept are of the first draws, so that none is after a refusal."""
-        if sum(one.numel() for one in (*self.kept_models, white)) > _KEPT_NUMBERS:
-            self.keep_models = False
-        else:
-            self.kept_models.append(white)
+        """Keep models, and as many of those before as there is room for."""
+        self.kept_models.append(white)
+        most = min(_KEPT_MODELS, _KEPT_NUMBERS // white.shape[1])
+        while sum(map(len, self.kept_models)) > most and len(self.kept_models) > 1:
+            del self.kept_models[0]
 
     @torch.no_grad()
     def _weigh(self, x):
@@ -77,9 +78,12 @@ class Target:
         return parameters, white, log, torch.stack(flux, -1)
 
     def surrogate(self, x, weight):
-        """What the models of the first draws say of others, or None where they are not enough to say it."""
-        known = sum(len(white) for white in self.kept_models)
-        return learn(self, x[:known], weight[:known], self.kept_models)
+        """What the models that were kept say of others, or None where they are not enough to say it.
+
+        ``x`` (n, free) and ``weight`` (n,) are all draws up to the last one that was weighed.
+        """
+        known = sum(map(len, self.kept_models))
+        return learn(self, x[-known:], weight[-known:], self.kept_models) if known else None
 
     def modes(self, starts):
         """Modes of the posterior from starts (n, free), the light's scatter held where the last call has it highest."""
