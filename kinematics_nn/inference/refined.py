@@ -8,6 +8,7 @@ import torch
 
 from ..decoder import Fineness
 from ..errors import KinematicsError
+from .cores import an_item_a_core
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
 from .likelihood import CubeLikelihood
@@ -47,6 +48,7 @@ def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
     return ParameterSpace(forms, centre, spread, pa, scales, fixed, priors)
 
 
+@an_item_a_core()
 def refined_posterior(
     observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), lsf=0.0, fallback=None, progress=None
 ):
@@ -131,6 +133,7 @@ def refined_posterior(
     return samples, weighted, report, best
 
 
+@an_item_a_core()
 def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, progress=None):
     """The posterior of a disc as a function, and its modes.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .cores import in_parallel
 from .space import PA_UNIT
 
 __all__ = ["Mode", "laplace", "refine"]
@@ -57,17 +58,20 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     """
     system = _System(likelihood, space, patches, scatter, flux_prior)
     x = starts.double().clone()
-    found = [system.at(one[None]) for one in x]
+    found = in_parallel(system.at, [one[None] for one in x])
     damping = [1e-2] * len(x)
     active = set(range(len(x)))
     for _ in range(_ROUNDS):
-        for k in sorted(active):
-            value, gradient, normal, _ = found[k]
+        tried = sorted(active)
+        moved = []
+        for k in tried:
+            _, gradient, normal, _ = found[k]
             diagonal = torch.diag(torch.diagonal(normal))
-            moved, _ = _step(space, x[k], gradient, normal + damping[k] * diagonal, 1.5)
-            trial = system.at(moved[None])
+            moved.append(_step(space, x[k], gradient, normal + damping[k] * diagonal, 1.5)[0])
+        for k, there, trial in zip(tried, moved, in_parallel(system.at, [one[None] for one in moved]), strict=True):
+            value = found[k][0]
             if trial[0] < value:
-                x[k] = moved
+                x[k] = there
                 found[k], damping[k] = trial, max(damping[k] * 0.2, 1e-6)
                 if value - trial[0] < _ENOUGH:
                     active.discard(k)

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from .cores import in_parallel
 from .importance import Mixture, WeightedDraws, adapted, effective_number, of_share
 from .light import log_marginal, over_scatters
 
@@ -16,7 +17,8 @@ _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for
 _VALUES = 20_000  # of each model at a time
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
 _TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at most
-_FITTED = 5  # mixtures that are thinned at most, each fitted to what the surrogate says of the last one's draws
+_FITTED = 4  # times at most that a mixture is fitted to what the surrogate says of its draws
+_PART = 4  # of the draws of a mixture that is thinned, so many parts: one is enough to fit the next to
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
@@ -88,10 +90,12 @@ class Surrogate:
     def marginal(self, x):
         """What `light.marginal` returns of the polynomials at variates (n, free)."""
         target = self.target
-        found = [
-            log_marginal(target.likelihood, target.patches, self.products(some), target.flux_prior, target.scatters)
-            for some in x.split(2000)
-        ]
+
+        def of(some):
+            products = self.products(some)
+            return log_marginal(target.likelihood, target.patches, products, target.flux_prior, target.scatters)
+
+        found = in_parallel(of, x.split(2000))
         return tuple(map(torch.cat, zip(*found, strict=True)))
 
     def __call__(self, x):
@@ -207,19 +211,21 @@ class Thinned:
         return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
 
     def _weighed(self, generator):
-        """Draws weighed by the surrogate, of a mixture that is fitted to it if need be."""
+        """Draws weighed by the surrogate, of a mixture that is fitted to it if need be, to a part of as many."""
         self._fitted = self.mixture
-        for left in reversed(range(_FITTED)):
-            x = self._fitted.draw(self._tried, generator)
-            surrogate = self._surrogate(x)
-            found = WeightedDraws(x, surrogate, surrogate - self._fitted.log_prob(x))
-            effective = effective_number(found.log_weight)
-            if effective >= self._enough or effective < 2 * x.shape[1]:
+        for _ in range(_FITTED):
+            some = self._of_fitted(self._tried // _PART, generator)
+            effective = effective_number(some.log_weight)
+            if _PART * effective >= self._enough or effective < 2 * some.x.shape[1]:
                 break
-            if left:
-                guard = of_share(0.1, self.mixture.components)
-                self._fitted = Mixture([*of_share(0.9, adapted(found)), *guard])
-        return found
+            guard = of_share(0.1, self.mixture.components)
+            self._fitted = Mixture([*of_share(0.9, adapted(some)), *guard])
+        return self._of_fitted(self._tried, generator)
+
+    def _of_fitted(self, n, generator):
+        x = self._fitted.draw(n, generator)
+        surrogate = self._surrogate(x)
+        return WeightedDraws(x, surrogate, surrogate - self._fitted.log_prob(x))
 
     def _surrogate(self, x):
         log = self.surrogate(x)

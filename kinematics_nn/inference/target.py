@@ -1,9 +1,8 @@
 """The log posterior of a disc as a function of variates, flux and light integrated out."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import torch
 
+from .cores import in_parallel
 from .light import least_flux, marginal, over_scatters
 from .refinement import refine
 from .surrogate import learn
@@ -45,7 +44,7 @@ class Target:
         """Log posterior (n,), unnormalised, of variates (n, free)."""
         self.calls += len(x)
         found = []
-        for parameters, white, log, flux in _in_parallel(self._weigh, x.split(_AT_ONCE)):
+        for parameters, white, log, flux in in_parallel(self._weigh, x.split(_AT_ONCE)):
             self.parameters.append(parameters)
             self.logs.append(log)
             self.flux.append(flux)
@@ -119,18 +118,6 @@ class Target:
         least = float(least_flux(self.patches, self.scatters)[scatter])
         values = dict(zip(self.space.names, parameters.tolist(), strict=True))
         return values | {"flux": max(float(flux[scatter, 0]), least)}
-
-
-def _in_parallel(function, items):
-    """Results of a function for items, in order: an item a core, as what is done of each is too little for several."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(items) == 1:
-        return [function(item) for item in items]
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, items))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _finite(logs):

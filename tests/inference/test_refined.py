@@ -1,6 +1,5 @@
 """The refined posterior from a cube to its samples: right, repeatable, and honest about how far it can be trusted."""
 
-from concurrent.futures import ThreadPoolExecutor
 
 import astropy.units as u
 import numpy as np
@@ -15,7 +14,6 @@ from kinematics_nn.inference import refined
 from kinematics_nn.inference.importance import WeightedDraws
 from kinematics_nn.inference.priors import user_priors
 from kinematics_nn.inference.refined import is_short, refined_posterior
-from kinematics_nn.inference.target import Target
 from kinematics_nn.results.tables import parameter_columns
 
 HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "vmax", "flux"]
@@ -306,28 +304,6 @@ def test_the_fallback_is_taken_where_draws_are_short_and_only_there(observation,
     assert np.std(samples["vsys"]) == pytest.approx(0.1 * 90, rel=0.15)
     assert len(weighted["weight"]) == 400
     assert best["r_scale"] == 3.0
-
-
-def test_models_that_fail_leave_the_number_of_threads():
-    """Each runs in a thread of its own, of one core; a thread that starts later has the number that was set before."""
-    target = Target(None, None, None, torch.ones(1), None)
-    seen = []
-
-    def weigh(x):
-        seen.append(torch.get_num_threads())
-        raise ArithmeticError
-
-    target._weigh = weigh
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(ArithmeticError):
-            target(torch.zeros(100, 3))
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(torch.get_num_threads).result() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert set(seen) == {1}
 
 
 @pytest.fixture(scope="module")
