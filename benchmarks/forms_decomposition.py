@@ -173,7 +173,7 @@ def main():
         table[columns].pprint_all()
     for masses, fit in fits.items():
         efficiency = fit.meta["sample_efficiency"]
-        print(f"\n{masses}: {fit.meta['n_effective']:.0f} effective draws, efficiency {100 * efficiency:.0f} %")
+        print(f"\n{masses}: {fit.meta['n_effective']:.0f} effective draws, {efficiency:.2f} a likelihood")
         for name, (truth, (low, p16, median, p84, high), width) in recovery(fit).items():
             held = "68" if p16 <= truth <= p84 else "95" if low <= truth <= high else "--"
             print(f"  {name:16s} {truth:8.1f} {median:8.1f} {p16:8.1f} {p84:8.1f}  {held}  {width:.2f} of the prior")

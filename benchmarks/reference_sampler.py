@@ -131,7 +131,7 @@ def run_dynesty(galaxy, at, width, n_live, wide):
     before, start = target.calls, time.process_time()
     draws, order, evidence, error = nested_sample(target, centre, spread, seed=galaxy.seed, n_live=n_live)
     calls, seconds = target.calls - before, time.process_time() - start
-    values = target.values(torch.as_tensor(order), torch.Generator().manual_seed(galaxy.seed))
+    values = target.values(*target.recorded(torch.as_tensor(order)), torch.Generator().manual_seed(galaxy.seed))
     target.forget()
     meta = {"n_effective": draws.n_effective, "log_evidence": evidence, "log_evidence_error": error}
     return galaxy.table(values, draws.weights.numpy(), calls=calls, seconds=seconds, n_live=n_live, wide=wide, **meta)
@@ -162,7 +162,7 @@ def run_emcee(galaxy, at, width, steps):
     burnt = steps // 5
     tau = sampler.get_autocorr_time(discard=burnt, quiet=True)
     order = sampler.get_blobs(discard=burnt, flat=True)["call"]
-    values = target.values(torch.as_tensor(order), torch.Generator().manual_seed(galaxy.seed))
+    values = target.values(*target.recorded(torch.as_tensor(order)), torch.Generator().manual_seed(galaxy.seed))
     target.forget()
     meta = {"n_effective": calls / float(tau.max()), "tau": tau.tolist(), "steps": steps}
     return galaxy.table(values, np.full(len(order), 1 / len(order)), calls=calls, seconds=seconds, **meta)

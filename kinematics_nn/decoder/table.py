@@ -34,10 +34,15 @@ def speeds(form, radius, parameters):
         return form.evaluate(radius, *parameters)
     highest = float(radius.max())
     lowest = max(float(radius.min()), _SMALLEST * highest)
+    if not 0 < lowest <= highest < math.inf:
+        return form.evaluate(radius, *parameters)
     count = math.ceil(math.log(highest / lowest) / _STEP) + 1
     first = math.log(lowest)
     nodes = first + _STEP * torch.arange(-1, count + 2, dtype=torch.float64, device=radius.device)
     value = form.evaluate(torch.exp(nodes), *(of.double().flatten() for of in parameters)).expand_as(nodes)
+    # The root of a sum of squares has no slope where the sum changes sign.
+    if float(value.min()) < 0 < float(value.max()):
+        return form.evaluate(radius, *parameters)
     cubics = _cubics(value).to(radius.dtype)
     at = (torch.log(radius.clamp(min=lowest)) - first) * (1 / _STEP)
     index = at.long().clamp(max=len(cubics) - 1)

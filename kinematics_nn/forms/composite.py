@@ -12,6 +12,7 @@ from astropy import units as u
 from ..errors import FormError
 from .base import RotationCurve
 from .made import make_form
+from .masses import MassModel
 
 __all__ = ["QuadratureSum", "sum_of_forms"]
 
@@ -128,8 +129,9 @@ def sum_of_forms(components):
         "parameters": parameters,
         "reference": "; ".join(dict.fromkeys(form.reference for form in forms if form.reference)),
         "radius_unit": units[0] if units else None,
-        # What holds radii of its own may have kinks there.
-        "costly": any(form.costly for form in forms) and not units,
+        # Of other curves than masses nothing says that they have no kinks.
+        "costly": any(form.costly for form in forms)
+        and all(form.costly or issubclass(form, MassModel) for form in forms),
     }  # fmt: skip
     if all(form.derivatives for form in forms):
         members["derivatives"] = classmethod(_derivatives)

@@ -161,6 +161,7 @@ class Einasto(Halo):
     """
 
     name = "einasto"
+    costly = True
     parameters = (
         speed("v_s", "speed at r_s"),
         length("r_s", "scale radius, where the density falls as radius**-2", 0.5, 20.0, default=20.0),

@@ -67,6 +67,7 @@ class FreemanDisc(MassModel):
     """
 
     name = "freeman"
+    costly = True
     parameters = (
         speed("vmax", "peak speed, at 2.15 r_disc"),
         length("r_disc", "scale length of the mass", 0.3, 3.0),
@@ -140,6 +141,7 @@ class SersicBulge(MassModel):
     """
 
     name = "sersic_bulge"
+    costly = True
     parameters = (
         speed("v_eff", "speed at r_eff"),
         length("r_eff", "radius that holds half of the projected mass", 0.02, 3.0, default=3.0),

@@ -19,7 +19,6 @@ class MassModel(RotationCurve):
         What the mass that `gm` gives is called in tables, and what it is.
     """
 
-    costly = True
     mass_name = "mass"
     mass_description: str
 

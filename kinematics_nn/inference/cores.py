@@ -2,13 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from threading import Lock
 
 import torch
 
 __all__ = ["an_item_a_core", "in_parallel"]
 
-_CORES = ContextVar("cores", default=1)
+_LOCK = Lock()
+_fits, _cores = 0, 1
 
 
 @contextmanager
@@ -18,19 +19,25 @@ def an_item_a_core():
     Most of what a fit does are short operations, which several threads only slow down: they wait for each other, and
     spin on the cores that others are to work on.
     """
-    threads = torch.get_num_threads()
-    token = _CORES.set(max(threads, _CORES.get()))
+    global _fits, _cores
+    with _LOCK:
+        if _fits == 0:
+            _cores = torch.get_num_threads()
+        _fits += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-        _CORES.reset(token)
+        with _LOCK:
+            _fits -= 1
+            # It holds for all threads that start later: the last fit of several gives them back.
+            if _fits == 0:
+                torch.set_num_threads(_cores)
 
 
 def in_parallel(function, items):
     """Results of a function for items, in order."""
-    cores = min(_CORES.get(), len(items))
+    cores = min(_cores if _fits else 1, len(items))
     if cores <= 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:

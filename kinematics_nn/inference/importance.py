@@ -13,10 +13,8 @@ __all__ = [
     "sample",
 ]  # fmt: skip
 
-_STEERED, _OFTEN = (
-    110,
-    3,
-)  # draws of a round at most, in so many rounds after the first, where something learns from them
+_FEW, _A_VARIATE = 110, 7  # draws of a round, and for each variate, where something has learnt to propose them
+_OFTEN = 3  # so small rounds after the first
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
 
@@ -146,7 +144,7 @@ def sample(log_target, components, min_ess, *, generator, steer=None, first=None
         round by round, both `WeightedDraws`, and what the last round drew from. It returns a proposal that is nearer to
         the target, and None or what the sampling is to end with.
     first : int, optional
-        Draws of the first round.
+        Draws of the first round: by default 250, or with ``steer`` as many as a surrogate learns from.
     most : int, optional
         In all: by default twelve for each effective one, and at least 6000.
     rounds : int
@@ -186,7 +184,9 @@ def sample(log_target, components, min_ess, *, generator, steer=None, first=None
         # A tenth more than what the last round's efficiency says, but after the first the next ones are better, and no
         # more than what was learnt bears.
         efficiency = max(effective_number(its - own.log_prob(last)) / len(last), 0.25 if k == 0 else 0.08)
-        learnt = min(max(600, min_ess), 150 + 5 * effective) if steer is None or k >= _OFTEN else _STEERED
+        learnt = min(max(600, min_ess), 150 + 5 * effective)
+        if k < _OFTEN and not isinstance(proposal, Mixture):
+            learnt = max(_FEW, _A_VARIATE * x.shape[1])
         n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), learnt, most - drawn))
     return draws
 

@@ -1,4 +1,4 @@
-"""The refined posterior: the network's answer polished on the cube itself, and weighed by the exact likelihood."""
+"""The refined posterior: the network's answer polished on the cube, and weighed by what the exact likelihood says."""
 
 import math
 from dataclasses import replace
@@ -82,9 +82,10 @@ def refined_posterior(
     weighted : dict
         The draws behind them: parameter name to (n,) array, and their ``weight``, of sum one.
     report : dict
-        sampler, n_effective, sample_efficiency, pareto_k, log_evidence and its error, weight_power (of the weights of
-        ``samples``, below one where too few draws had all of it), light_scatter, n_patches, flux_prior, n_modes,
-        summation_correction (what a finer sum over the disc adds to the evidence, which has it), likelihood calls.
+        sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
+        error, weight_power (of the weights of ``samples``, below one where too few draws had all of it), light_scatter,
+        n_patches, flux_prior, n_modes, summation_correction (what a finer sum over the disc adds to the evidence, which
+        has it), likelihood calls.
     best : dict
         The draw of highest posterior.
     """
@@ -97,7 +98,7 @@ def refined_posterior(
     draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, steer=_steered(target, min_ess))
     target.keep_models, target.kept_models = False, []
     report = {
-        "sampler": "importance",
+        "sampler": "two-phase" if isinstance(draws, TwoPhaseDraws) else "importance",
         "n_effective": draws.n_effective,
         "sample_efficiency": draws.n_effective / (target.calls - before),
         "pareto_k": draws.pareto_k,
@@ -197,7 +198,7 @@ def _steered(target, min_ess):
     """What steers `importance.sample`: a surrogate of the target ends it in two phases, or thins proposals."""
 
     def steer(mixture, together, draws, last):
-        end = two_phase(last, draws, min_ess) if isinstance(last, Thinned) else None
+        end = two_phase(last, together, draws.rounds[-1], min_ess) if isinstance(last, Thinned) else None
         if end is not None:
             return mixture, end
         surrogate = target.surrogate(together.x, together.weights)
@@ -208,7 +209,7 @@ def _steered(target, min_ess):
 
 def is_short(report, min_ess):
     """Whether a posterior was sampled too poorly to be trusted: ``report`` is that of `refined_posterior`."""
-    weights_fail = report["sampler"] == "importance" and (
+    weights_fail = report["sampler"] != "dynesty" and (
         report["sample_efficiency"] < 0.01 or not report["pareto_k"] <= 0.7
     )
     return weights_fail or report["n_effective"] < min_ess

@@ -11,12 +11,13 @@ from .light import log_marginal, over_scatters
 __all__ = ["Surrogate", "Thinned", "learn"]
 
 _PER_FEATURE = 1.5  # models rendered for each feature, at least
-_RIDGE_OF_CUBES = 3e-3  # the same for products of three, of which there are as many as models
 _RIDGE = 1e-6  # of the mean squares of features: some are all the same, and float32 models bear no less
+_RIDGE_OF_CUBES = 3e-3  # the same for products of three, of which there are as many as models
 _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
 _VALUES = 20_000  # of each model at a time
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
-_TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at most
+_TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at many
+_MOST_TRIED = 200_000  # of them, however many are to be effective
 _FITTED = 4  # times at most that a mixture is fitted to what the surrogate says of its draws
 _PART = 4  # of the draws of a mixture that is thinned, so many parts: one is enough to fit the next to
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
@@ -180,7 +181,7 @@ class Thinned:
         self.mixture, self.surrogate, self._enough = mixture, surrogate, enough
         least, most = _TRIED
         tried = min(max(least, int(least * (mixture.dimensions / 10) ** 4)), most)
-        self._tried = max(tried, math.ceil(4 * enough))
+        self._tried = min(max(tried, math.ceil(4 * enough)), _MOST_TRIED)
 
     def draw(self, n, generator):
         """About n draws (m, d), from which the density that `log_prob` gives follows.
@@ -206,7 +207,7 @@ class Thinned:
         log = self.mixture.log_prob(x)
         if self._share == 0:
             return log
-        fitted, surrogate = self._fitted.log_prob(x), self._surrogate(x)
+        fitted, surrogate = self._fitted.log_prob(x), self.log_surrogate(x)
         thinned = fitted + (self._tempered(surrogate, surrogate - fitted) - self._height).clamp(max=0) - self._norm
         return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
 
@@ -224,10 +225,11 @@ class Thinned:
 
     def _of_fitted(self, n, generator):
         x = self._fitted.draw(n, generator)
-        surrogate = self._surrogate(x)
+        surrogate = self.log_surrogate(x)
         return WeightedDraws(x, surrogate, surrogate - self._fitted.log_prob(x))
 
-    def _surrogate(self, x):
+    def log_surrogate(self, x):
+        """Log of the surrogate (n,) at x (n, d), -inf where it says nothing."""
         log = self.surrogate(x)
         return torch.where(torch.isfinite(log), log, -math.inf)
 

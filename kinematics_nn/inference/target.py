@@ -1,5 +1,7 @@
 """The log posterior of a disc as a function of variates, flux and light integrated out."""
 
+from itertools import chain
+
 import torch
 
 from .cores import in_parallel
@@ -10,8 +12,9 @@ from .surrogate import learn
 __all__ = ["Target"]
 
 _AT_ONCE = 16  # models rendered at a time
+_TOGETHER = 8  # times as many
 _KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
-_KEPT_MODELS = 900  # at most, the last ones
+_KEPT_MODELS = 1500  # at most, the last ones
 
 
 class Target:
@@ -44,7 +47,10 @@ class Target:
         """Log posterior (n,), unnormalised, of variates (n, free)."""
         self.calls += len(x)
         found = []
-        for parameters, white, log, flux in in_parallel(self._weigh, x.split(_AT_ONCE)):
+        parts = x.split(_AT_ONCE)
+        # As many at a time as leave little beside what is kept of them.
+        weighed = (in_parallel(self._weigh, parts[k : k + _TOGETHER]) for k in range(0, len(parts), _TOGETHER))
+        for parameters, white, log, flux in chain.from_iterable(weighed):
             self.parameters.append(parameters)
             self.logs.append(log)
             self.flux.append(flux)

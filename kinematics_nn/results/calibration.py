@@ -42,7 +42,7 @@ def as_rst(table):
     lines = [
         f'{meta["n_drawn"]} galaxies of {whose}, ``method="{run["method"]}"``, seed {run["seed"]}: '
         f"{meta['n_fitted']} fitted{f'; {lost}' if lost else ''}. Flagged: {flagged or 'none'}. "
-        f"{meta['seconds']:.1f} s a galaxy, effective efficiency {100 * meta['efficiency']:.0f} % (medians).",
+        f"{meta['seconds']:.1f} s a galaxy, {meta['efficiency']:.2g} effective draws a likelihood (medians).",
         "",
     ]
     head = ["Parameter", "in 50 %", "in 68 %", "in 95 %", "SBC p", "Bias [σ]", "Scatter [σ]"]

@@ -102,7 +102,7 @@ class KinematicFit:
         """The draws that ``samples`` were drawn from: a `~astropy.table.QTable` of the same columns and two more.
 
         ``weight``, of sum one, makes the posterior of them; ``light_scatter`` is the rms of the light about its
-        profile. They are a fraction of the rows, and none is there twice.
+        profile. None is there twice. Of a fit in two phases (``meta["sampler"]``) they are draws of the surrogate.
         """
         self._check()
         if self._weighted is None:

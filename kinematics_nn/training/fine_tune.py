@@ -24,7 +24,7 @@ from .objectives import simulated_posterior
 __all__ = ["FineTuning", "Survey", "disc_of", "fit_cubes", "load_survey", "refined_targets"]
 
 _UNTRUSTED = ("POOR_FIT", "LOW_EFFICIENCY")
-_VERSION = 1  # of what is in a file of draws
+_VERSION = 2  # of what is in a file of draws
 
 
 @dataclass
@@ -293,7 +293,7 @@ def _fit(task):
     about = {
         "flags": list(fitted.flags),
         "n_draws": len(weight),
-        "n_effective": float(1 / (weight.double() ** 2).sum()),
+        "n_effective": float(fitted.meta["n_effective"]),
         "forms": fitted.meta["forms"],
         "versions": fitted.meta["versions"],
         "sampler": fitted.meta["sampler"],

@@ -6,7 +6,16 @@ import torch
 from kinematics_nn.decoder import DiscDecoder, Forms
 from kinematics_nn.decoder.grid import regular_grid
 from kinematics_nn.decoder.table import speeds
-from kinematics_nn.forms import NFW, FreemanDisc, HernquistBulge, Kepler, QuadratureSum, get_form, list_forms
+from kinematics_nn.forms import (
+    NFW,
+    FreemanDisc,
+    HernquistBulge,
+    Kepler,
+    QuadratureSum,
+    RotationCurve,
+    get_form,
+    list_forms,
+)
 
 COSTLY = [found.form for found in list_forms() if getattr(found.form, "costly", False)]
 SUM = get_form(QuadratureSum(bulge=HernquistBulge, disc=FreemanDisc, halo=NFW, black_hole=Kepler), "rotation_curve")
@@ -28,12 +37,49 @@ def test_a_table_says_what_the_formula_says(form):
     assert float((found - expected).abs().max()) < 1e-3 * float(expected.max())
 
 
+def test_the_formula_is_taken_at_few_radii():
+    seen = []
+
+    class Counted(FreemanDisc):
+        @staticmethod
+        def evaluate(radius, *parameters):
+            seen.append(radius.numel())
+            return FreemanDisc.evaluate(radius, *parameters)
+
+    speeds(Counted, torch.linspace(0.01, 50, 20_000), of(FreemanDisc))
+    assert sum(seen) < 600
+
+
+def test_where_a_table_would_be_wrong_the_formula_is_taken():
+    """A sum that changes sign, where its root has no slope; a radius without logarithm; curves that may have kinks."""
+    radius = torch.linspace(0.0, 30, 500)
+
+    class Hole(FreemanDisc):
+        @staticmethod
+        def evaluate(radius, *parameters):
+            return FreemanDisc.evaluate(radius, *parameters) - 100
+
+    torch.testing.assert_close(speeds(Hole, radius, of(Hole)), Hole.evaluate(radius, *of(Hole)), rtol=0, atol=0)
+    centre = torch.zeros(3)
+    torch.testing.assert_close(speeds(FreemanDisc, centre, of(FreemanDisc)), centre)
+
+    class Kinked(RotationCurve):
+        name, parameters = "kinked", NFW.parameters
+
+        @staticmethod
+        def evaluate(radius, vmax, r_s):
+            return vmax * (radius / r_s).clamp(max=1)
+
+    assert not QuadratureSum(disc=FreemanDisc, other=Kinked).form.costly
+    assert not QuadratureSum(bulge=HernquistBulge, halo=NFW).form.costly  # nothing in it is
+
+
 def test_gradients_and_batches_are_the_formulas():
     radius = torch.linspace(0.1, 20, 50)
-    one = [value.requires_grad_() for value in of(NFW)]
-    assert all(slope is not None for slope in torch.autograd.grad(speeds(NFW, radius, one).sum(), one))
+    one = [value.requires_grad_() for value in of(FreemanDisc)]
+    assert all(slope is not None for slope in torch.autograd.grad(speeds(FreemanDisc, radius, one).sum(), one))
     batch = [value.detach().repeat(3)[:, None] for value in one]
-    torch.testing.assert_close(speeds(NFW, radius, batch), NFW.evaluate(radius, *batch), rtol=0, atol=0)
+    torch.testing.assert_close(speeds(FreemanDisc, radius, batch), FreemanDisc.evaluate(radius, *batch), rtol=0, atol=0)
 
 
 def test_galaxies_of_a_costly_curve_are_rendered_as_if_alone():

@@ -1,6 +1,5 @@
 """The refined posterior from a cube to its samples: right, repeatable, and honest about how far it can be trusted."""
 
-
 import astropy.units as u
 import numpy as np
 import pytest
