@@ -121,9 +121,12 @@ def distance_text(distance):
     if distance is None:
         return None
     try:
-        return u.Quantity(distance).to(u.Mpc).to_string()
+        found = u.Quantity(distance).to(u.Mpc)
     except (u.UnitConversionError, TypeError) as error:
         raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
+    if not (found.isscalar and np.isfinite(found) and found > 0):
+        raise KinematicsError(f"distance={distance!r}", "a positive length", "fit(distance=10 * u.Mpc)")
+    return found.to_string()
 
 
 def fresh_seed(seed):

@@ -297,9 +297,10 @@ def test_unknown_forms(cube):
         quick(cube, rotation_curve="arctn")
 
 
-def test_a_distance_that_is_none(cube):
+@pytest.mark.parametrize("distance", [3 * u.kg, -10 * u.Mpc, np.nan * u.Mpc, [1, 2] * u.Mpc])
+def test_a_distance_that_is_none(cube, distance):
     with pytest.raises(KinematicsError, match="distance"):
-        quick(cube, distance=3 * u.kg)
+        quick(cube, distance=distance)
 
 
 @pytest.mark.parametrize(

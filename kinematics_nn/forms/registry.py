@@ -59,7 +59,7 @@ class FormRegistry:
             try:
                 answers = self._plugins.subset_hook_caller(hook, others)()
                 forms = [form for answer in answers for form in answer]
-            except Exception as error:  # a stranger's code: whatever it raises, the others go on
+            except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises, the others go on
                 _warn(f"{provider}: {hook} raises {type(error).__name__}: {error}. Its forms are left out.")
                 continue
             for form in forms:
@@ -79,7 +79,7 @@ class FormRegistry:
             try:
                 plugin = entry.load()
                 self.add_plugin(plugin, provider)
-            except Exception as error:  # a stranger's code: whatever it raises, the others go on
+            except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises, the others go on
                 _warn(
                     f"{provider}: its plug-in {entry.value!r} raises {type(error).__name__}: {error}. It is left out."
                 )

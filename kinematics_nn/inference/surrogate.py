@@ -193,7 +193,7 @@ class Thinned:
         unthinned = math.ceil(_UNTHINNED * n)
         self._share, self._height, self._norm = 0.0, 0.0, 0.0
         if torch.isfinite(ratio).any():
-            height = _height(ratio, n - unthinned)
+            height = _height(ratio, max(1, n - unthinned))
             keep = torch.exp((ratio - height).clamp(max=0))
             kept = x[torch.rand(len(x), dtype=keep.dtype, generator=generator) < keep]
             if len(kept):
@@ -241,7 +241,9 @@ class Thinned:
 
 def _height(ratio, n):
     """The M of which n draws are kept in the mean, by bisection of its logarithm."""
-    low, high = float(ratio[torch.isfinite(ratio)].min()) - 1, float(ratio.max()) + 30
+    # As high as the n-th highest ratio n draws are kept at least, and as high as this less than n.
+    known = ratio[torch.isfinite(ratio)].sort(descending=True).values
+    low, high = float(known[min(n, len(known)) - 1]), float(known[0]) + max(0.0, math.log(len(known) / n)) + 1
     for _ in range(60):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if float(torch.exp((ratio - middle).clamp(max=0)).sum()) > n else (low, middle)

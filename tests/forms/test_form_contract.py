@@ -128,6 +128,20 @@ def test_a_wrong_gradient_is_found():
         check_form(Detached)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (lambda radius, vmax, r_turn: [radius / (radius + r_turn), 0 * radius], "by r_turn"),
+        (lambda radius, vmax, r_turn: [radius / (radius + r_turn)], "derivatives.. returns 1"),
+    ],
+)
+def test_wrong_derivatives_are_found(columns, message):
+    """With them astropy's fitters leave a parameter where it began, and say nothing."""
+    form = curve(lambda radius, vmax, r_turn: vmax * radius / (radius + r_turn), derivatives=staticmethod(columns))
+    with pytest.raises(FormError, match=message):
+        check_torch(form)
+
+
 def test_what_divides_by_a_parameter_is_tried_where_that_is_0():
     alpha = FormParameter("alpha", "", 0.1, (-0.5, 0.5), Uniform(-0.5, 0.5), "curvature")
 

@@ -1,6 +1,7 @@
 """The registry: what comes in, by whom, and what a broken plug-in may not harm."""
 
 import importlib
+import sys
 import types
 import warnings
 
@@ -96,13 +97,14 @@ def test_a_bad_form_leaves_the_plugins_good_one(registry):
     assert registry.get("good", "rotation_curve") is good
 
 
-def test_entry_points_are_guarded(registry, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", ["ImportError", "SystemExit"])
+def test_entry_points_are_guarded(registry, tmp_path, monkeypatch, error):
     for name in ("good", "bad"):
         folder = tmp_path / f"{name}-0.3.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.3\n")
         (folder / "entry_points.txt").write_text(f"[kinematics_nn]\n{name} = {name}_plugin\n")
-    (tmp_path / "bad_plugin.py").write_text("raise ImportError('half installed')")
+    (tmp_path / "bad_plugin.py").write_text(f"raise {error}('half installed')")
     (tmp_path / "good_plugin.py").write_text(
         "from kinematics_nn.forms import hookimpl\n"
         "from kinematics_nn.forms.rotation_curves import Tanh\n"
@@ -110,6 +112,7 @@ def test_entry_points_are_guarded(registry, tmp_path, monkeypatch):
         "@hookimpl\ndef kinematics_nn_rotation_curves():\n    return [Other]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "good_plugin", raising=False)
     importlib.invalidate_caches()
     with pytest.warns(KinematicsWarning, match=r"bad 0.3: .*half installed"):
         registry.load_entry_points()

@@ -43,7 +43,7 @@ def test_the_truth_is_within_three_errors(posterior):
         assert abs(np.mean(samples[name]) - truth) < 3 * np.std(samples[name]), name
         assert samples[name].shape == (2000,)
         assert abs(best[name] - np.mean(samples[name])) < 4 * np.std(samples[name]), name
-    assert report["sampler"] == "importance"
+    assert report["sampler"] == "two-phase"
     assert report["n_effective"] >= 150
     assert report["pareto_k"] < 0.7
     assert report["n_modes"] == 1
@@ -288,7 +288,7 @@ def test_the_fallback_is_taken_where_draws_are_short_and_only_there(observation,
 
     monkeypatch.setattr(refined, "nested_sample", nested_sample)
     options = {"fixed": {"r_scale": 3.0, "thickness": 0.0}, "fallback": "dynesty"}
-    assert run(observation, **options)[2]["sampler"] == "importance"
+    assert run(observation, **options)[2]["sampler"] != "dynesty"
     assert not calls
     monkeypatch.setattr(refined, "is_short", lambda report, min_ess: True)
     samples, weighted, report, best = run(observation, **options)
@@ -323,7 +323,7 @@ def test_a_fit_from_a_cube(cube):
         assert abs(values.mean() - value) < 3.5 * values.std(), name
     assert (fit.samples["thickness"] == 0.2 * u.arcsec).all()
     assert not {"LOW_EFFICIENCY", "POOR_FIT"} & set(fit.flags)
-    assert fit.meta["sampler"] == "importance"
+    assert fit.meta["sampler"] != "dynesty"
     weighted = fit.weighted_samples
     assert weighted.colnames == [*fit.samples.colnames, "light_scatter", "weight"]
     for name in ("v22_sini", "pa", "ra"):

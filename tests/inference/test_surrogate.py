@@ -50,6 +50,12 @@ def test_what_is_drawn_has_the_density_that_is_said(shift):
     assert float((weight * x[:, 1]).mean()) == pytest.approx(0, abs=4 * 1.5 * error)
 
 
+def test_as_many_are_kept_as_are_asked_for_however_low_a_surrogate_falls():
+    """A polynomial of the third degree may say -1e20 far out."""
+    thinned = Thinned(wide(), lambda x: banana(x) - 1e20 * (x[:, 0] > 2).double())
+    assert len(thinned.draw(200, generator())) == pytest.approx(200, abs=5 * 200**0.5)
+
+
 @pytest.mark.parametrize("nothing", [-math.inf, math.inf, math.nan])
 def test_a_surrogate_that_says_nothing_leaves_the_mixture(nothing):
     thinned = Thinned(wide(), lambda x: torch.full((len(x),), nothing).double())
