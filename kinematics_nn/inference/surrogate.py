@@ -219,9 +219,20 @@ class Thinned:
             effective = effective_number(some.log_weight)
             if _PART * effective >= self._enough or effective < 2 * some.x.shape[1]:
                 break
-            guard = of_share(0.1, self.mixture.components)
-            self._fitted = Mixture([*of_share(0.9, adapted(some)), *guard])
-        return self._of_fitted(self._tried, generator)
+            self._fitted = self._fit(some)
+        found = self._of_fitted(self._tried, generator)
+        if 2 * found.x.shape[1] <= effective_number(found.log_weight) < self._enough:
+            # A part may not have met what is heavy in the whole.
+            before, self._fitted = self._fitted, self._fit(found)
+            again = self._of_fitted(self._tried, generator)
+            if again.n_effective > found.n_effective:
+                return again
+            self._fitted = before
+        return found
+
+    def _fit(self, draws):
+        """A mixture fitted to draws, and a tenth of the first one."""
+        return Mixture([*of_share(0.9, adapted(draws)), *of_share(0.1, self.mixture.components)])
 
     def _of_fitted(self, n, generator):
         x = self._fitted.draw(n, generator)
