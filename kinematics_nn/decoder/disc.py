@@ -45,6 +45,8 @@ class DiscDecoder:
     ----------
     fineness : Fineness or None
         Of the rule that each disc asks for; it may be set at any time.
+    tabulated : bool
+        Whether speeds of a costly curve are taken from a table, a galaxy at a time: it may be set at any time.
 
     Raises
     ------
@@ -68,7 +70,7 @@ class DiscDecoder:
         if not 0 < faint < 1:
             raise ValueError(f"faint={faint!r}: the share of the light that may be left out, between 0 and 1, say 1e-4")
         self.grid, self.forms, self.quadrature = grid, forms, quadrature
-        self.faint, self.points, self.fineness = faint, points, None
+        self.faint, self.points, self.fineness, self.tabulated = faint, points, None, False
         self.pad = grid.padding() if pad is None else pad
         self.names = forms.parameter_names
         self.field = grid.padded(self.pad)
@@ -149,7 +151,7 @@ class DiscDecoder:
             raise ValueError(f"parameters of shape {found}: they are (batch, {len(self.names)}), in the order {names}")
         of_each = plan(self.field, self.forms, parameters, self.quadrature, self.faint, self.fineness)
         # A table of a costly curve is of one galaxy.
-        return grouped(of_each, points, alone=self.forms.rotation_curve.costly)
+        return grouped(of_each, points, alone=self.tabulated and self.forms.rotation_curve.costly)
 
     def rules(self, parts):
         """Dict of the rules among parts to their number, and how far apart their points are (rule, 1) [arcsec]."""
@@ -196,7 +198,7 @@ class DiscDecoder:
         And how many sub-pixels its pixels have.
         """
         points = self.points_of(part.rule).place(c, part.pixel)
-        brightness, speed = light_and_speed(self.forms, c, points)
+        brightness, speed = light_and_speed(self.forms, c, points, self.tabulated)
         galaxies, rows = (of.tolist() for of in torch.unique_consecutive(part.batch, return_counts=True))
         if not galaxies:  # a disc outside the field
             galaxies, rows = [first], [0]

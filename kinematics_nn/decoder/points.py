@@ -73,14 +73,16 @@ class PointsOfRule:
 _CORE = 1e-12  # arcsec2
 
 
-def light_and_speed(forms, c, points):
+def light_and_speed(forms, c, points, tabulated=False):
     """Light (point, row) of points for a flux of one, and their speed along the line of sight over ``c["speed"]``."""
     light, curve = (form_parameters(c, name) for name in ("light", "curve"))
     away = 0.0 if points.depth is None else points.depth.abs()
     column = vertical_law(points.z.abs(), c["step"], away) * (c["weight"] * points.share)
     weight = column.flatten(0, 1)
     radius, cosine = points.radius.flatten(0, 1), (points.u / points.radius).flatten(0, 1)
-    speed = line_of_sight_speed(cosine, speeds(forms.rotation_curve, radius, curve))
+    form = forms.rotation_curve
+    own = speeds(form, radius, curve) if tabulated else form.evaluate(radius, *curve)
+    speed = line_of_sight_speed(cosine, own)
     return forms.surface_brightness.evaluate(radius, *light) * weight, speed
 
 

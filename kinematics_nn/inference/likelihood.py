@@ -35,6 +35,7 @@ class CubeLikelihood:
         self.whitener = Whitener(observation)
         grid, pixels = _coarse(Grid.from_observation(observation), self.whitener)
         self.decoder = DiscDecoder(grid, forms, lsf=lsf, pixels=pixels, **options)
+        self.decoder.tabulated = True
         self.names = self.decoder.names
         self.data = self.whitener.data
         self._flux = self.names.index("flux")
