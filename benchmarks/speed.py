@@ -122,6 +122,7 @@ def main():
         "10,000 realisations": lambda: network_draws(observation, 10_000, seed=1),
         "10,000 realisations, fitted by forms": lambda: network_samples(observation, forms, 10_000, seed=1),
         "fit(method='network')": lambda: cube.kinematics.fit(method="network", seed=1),
+        "fit()": lambda: cube.kinematics.fit(seed=1),
     }
     seconds = {name: median_time(task, args.repeats, clock) for name, task in tasks.items()}
     kinms = seconds["KinMS, 100,000 clouds"]

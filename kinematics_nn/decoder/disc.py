@@ -40,13 +40,13 @@ class DiscDecoder:
         Rows and columns of the field that are wanted; by default all.
     points : int, optional
         Points summed at a time: they bound the memory, and where few enough stay in the processor's cache.
+    tabulated : bool, optional
+        Whether the speeds of a costly curve are taken from a table, a galaxy at a time: for large galaxies.
 
     Attributes
     ----------
     fineness : Fineness or None
         Of the rule that each disc asks for; it may be set at any time.
-    tabulated : bool
-        Whether speeds of a costly curve are taken from a table, a galaxy at a time: it may be set at any time.
 
     Raises
     ------
@@ -66,11 +66,12 @@ class DiscDecoder:
         pad=None,
         pixels=None,
         points=200_000,
+        tabulated=False,
     ):
         if not 0 < faint < 1:
             raise ValueError(f"faint={faint!r}: the share of the light that may be left out, between 0 and 1, say 1e-4")
         self.grid, self.forms, self.quadrature = grid, forms, quadrature
-        self.faint, self.points, self.fineness, self.tabulated = faint, points, None, False
+        self.faint, self.points, self.fineness, self.tabulated = faint, points, None, tabulated
         self.pad = grid.padding() if pad is None else pad
         self.names = forms.parameter_names
         self.field = grid.padded(self.pad)

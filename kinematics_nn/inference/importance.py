@@ -13,8 +13,7 @@ __all__ = [
     "sample",
 ]  # fmt: skip
 
-_FEW, _A_VARIATE = 110, 7  # draws of a round, and for each variate, where something has learnt to propose them
-_OFTEN = 3  # so small rounds after the first
+_OFTEN = 3  # rounds after the first that are small, where something learns from each
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
 
@@ -121,7 +120,7 @@ class WeightedDraws:
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 
 
-def sample(log_target, components, min_ess, *, generator, steer=None, first=None, most=None, rounds=20):
+def sample(log_target, components, min_ess, *, generator, steer=None, first=250, few=None, most=None, rounds=20):
     """Draw until the effective number is enough.
 
     Every round draws from a mixture, and where what was found is not enough the next one's is adapted to it. A draw is
@@ -140,11 +139,13 @@ def sample(log_target, components, min_ess, *, generator, steer=None, first=None
     min_ess : float
     generator : torch.Generator
     steer : callable, optional
-        Takes the `Mixture` that was adapted to all draws so far, those draws weighed by all that was drawn from and
-        round by round, both `WeightedDraws`, and what the last round drew from. It returns a proposal that is nearer to
-        the target, and None or what the sampling is to end with.
+        Takes the `Mixture` that was adapted to all draws so far, those draws weighed by all that was drawn from, a
+        `WeightedDraws`, and of the last round the number of its draws and what they were drawn from. It returns a
+        proposal that is nearer to the target, and None or what the sampling is to end with.
     first : int, optional
-        Draws of the first round: by default 250, or with ``steer`` as many as a surrogate learns from.
+        Draws of the first round.
+    few : int, optional
+        Draws at most of each of the next rounds that ``steer`` has a proposal for.
     most : int, optional
         In all: by default twelve for each effective one, and at least 6000.
     rounds : int
@@ -160,12 +161,7 @@ def sample(log_target, components, min_ess, *, generator, steer=None, first=None
     KinematicsError
         The target is zero wherever it was tried.
     """
-    found, proposal = [], Mixture(components)
-    if first is None:
-        d = proposal.dimensions
-        # As many as a surrogate learns from.
-        first = 250 if steer is None else max(120, int(0.9 * (d + 1) * (d + 4)))
-    n = first
+    found, proposal, n = [], Mixture(components), first
     most = max(6000, int(12 * min_ess)) if most is None else most
     for k in range(rounds):
         x = proposal.draw(n, generator)
@@ -176,17 +172,17 @@ def sample(log_target, components, min_ess, *, generator, steer=None, first=None
             break
         together = _together(found)
         last, its, own = found[-1]
-        proposal = Mixture([*of_share(1 - _KEPT, adapted(together)), *of_share(_KEPT, components)])
+        mixture = proposal = Mixture([*of_share(1 - _KEPT, adapted(together)), *of_share(_KEPT, components)])
         if steer is not None:
-            proposal, end = steer(proposal, together, draws, own)
+            proposal, end = steer(mixture, together, len(last), own)
             if end is not None:
                 return end
         # A tenth more than what the last round's efficiency says, but after the first the next ones are better, and no
         # more than what was learnt bears.
         efficiency = max(effective_number(its - own.log_prob(last)) / len(last), 0.25 if k == 0 else 0.08)
         learnt = min(max(600, min_ess), 150 + 5 * effective)
-        if k < _OFTEN and not isinstance(proposal, Mixture):
-            learnt = max(_FEW, _A_VARIATE * x.shape[1])
+        if few is not None and k < _OFTEN and proposal is not mixture:
+            learnt = few
         n = int(min(max(1.1 * (min_ess - effective) / efficiency, 150), learnt, most - drawn))
     return draws
 

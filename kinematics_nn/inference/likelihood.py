@@ -34,8 +34,7 @@ class CubeLikelihood:
     def __init__(self, observation, forms, *, lsf=0.0, **options):
         self.whitener = Whitener(observation)
         grid, pixels = _coarse(Grid.from_observation(observation), self.whitener)
-        self.decoder = DiscDecoder(grid, forms, lsf=lsf, pixels=pixels, **options)
-        self.decoder.tabulated = True
+        self.decoder = DiscDecoder(grid, forms, lsf=lsf, pixels=pixels, tabulated=True, **options)
         self.names = self.decoder.names
         self.data = self.whitener.data
         self._flux = self.names.index("flux")

@@ -17,9 +17,9 @@ from .nested import nested_sample
 from .quality import suit
 from .refinement import laplace
 from .space import PA_UNIT, ParameterSpace
-from .surrogate import Thinned
+from .surrogate import Thinned, least_models
 from .target import Target
-from .two_phase import TwoPhaseDraws, two_phase
+from .two_phase import TwoPhaseDraws, least_draws, two_phase
 
 __all__ = ["find_modes", "is_short", "observation_space", "refined_posterior"]
 
@@ -95,7 +95,11 @@ def refined_posterior(
     say("weighing draws")
     before = target.calls
     target.keep_models = True
-    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, steer=_steered(target, min_ess))
+    # A few more than a surrogate and a regression need at least.
+    first = max(120, math.ceil(1.2 * least_models(target.space.smooth(x[:1]).shape[1])))
+    few = max(110, math.ceil(1.2 * least_draws(x.shape[1])))
+    steer = _steered(target, min_ess)
+    draws = sample(target, _proposal(target, modes, x), min_ess, generator=generator, steer=steer, first=first, few=few)
     target.keep_models, target.kept_models = False, []
     report = {
         "sampler": "two-phase" if isinstance(draws, TwoPhaseDraws) else "importance",
@@ -197,11 +201,11 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
 def _steered(target, min_ess):
     """What steers `importance.sample`: a surrogate of the target ends it in two phases, or thins proposals."""
 
-    def steer(mixture, together, draws, last):
-        end = two_phase(last, together, draws.rounds[-1], min_ess) if isinstance(last, Thinned) else None
+    def steer(mixture, draws, n, last):
+        end = two_phase(last, draws, n, min_ess) if isinstance(last, Thinned) else None
         if end is not None:
             return mixture, end
-        surrogate = target.surrogate(together.x, together.weights)
+        surrogate = target.surrogate(draws.x, draws.weights)
         return mixture if surrogate is None else Thinned(mixture, surrogate, 4 * min_ess), None
 
     return steer

@@ -165,7 +165,7 @@ class ParameterSpace:
         return x
 
     def smooth(self, x):
-        """What a model is smooth in, of variates (n, free): (n, m).
+        """What a model is smooth in, of variates (n, free): (n, m), in arcsec and km/s.
 
         They are the parameters, in which a model is straighter than in variates, but for angles and three more: the
         cosine of the inclination; speeds as they are seen, times its sine, as a nearly face-on disc turns as fast as

@@ -8,7 +8,7 @@ from .cores import in_parallel
 from .importance import Mixture, WeightedDraws, adapted, effective_number, of_share
 from .light import log_marginal, over_scatters
 
-__all__ = ["Surrogate", "Thinned", "learn"]
+__all__ = ["Surrogate", "Thinned", "learn", "least_models"]
 
 _PER_FEATURE = 1.5  # models rendered for each feature, at least
 _RIDGE = 1e-6  # of the mean squares of features: some are all the same, and float32 models bear no less
@@ -16,10 +16,9 @@ _RIDGE_OF_CUBES = 3e-3  # the same for products of three, of which there are as 
 _LEAST_COUNTED, _MOST_COUNTED = 0.03, 3.0  # mean weights that a draw counts for in the regression
 _VALUES = 20_000  # of each model at a time
 _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider than the posterior, tails and all
-_TRIED = (12_000, 40_000)  # draws of the mixture that is thinned, at ten variates and at many
+_TRIED = (12_000, 40_000)  # draws that are thinned, about, at ten variates and at many
 _MOST_TRIED = 200_000  # of them, however many are to be effective
-_FITTED = 4  # times at most that a mixture is fitted to what the surrogate says of its draws
-_PART = 4  # of the draws of a mixture that is thinned, so many parts: one is enough to fit the next to
+_PARTS, _FITTED = 2, 6  # of those draws are of one mixture, of so many at most, the next one fitted to all before
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
@@ -48,7 +47,7 @@ class Surrogate:
         self._mean = weight @ smooth
         away = smooth - self._mean
         self._scale = (weight @ away**2).sqrt().clamp(min=1e-9)
-        features, certain = self._features(x)
+        features, certain = self._features(x), _certain(smooth.shape[1])
         weighed = features * weight[:, None]
         normal = weighed.T @ features
         # A feature may be nought in all draws, as the thickness of thin discs is.
@@ -62,14 +61,14 @@ class Surrogate:
         self._with_middle, self._along, self._projected = (of_models @ of[1:] for of in (with_middle, along, projected))
 
     def _features(self, x):
-        """Features (n, feature) at variates, and how many of them, the first, are always learnt."""
+        """Features (n, feature) at variates (n, free): first those that are always learnt."""
         z = (self.target.space.smooth(x) - self._mean) / self._scale
         d = z.shape[1]
         rows, columns = torch.triu_indices(d, d)
         squares = z**2
         one, other = (~torch.eye(d, dtype=torch.bool)).nonzero(as_tuple=True)
-        certain = torch.cat([torch.ones_like(z[:, :1]), z, z * squares, z[:, rows] * z[:, columns]], 1)
-        return torch.cat([certain, squares[:, one] * z[:, other]], 1), certain.shape[1]
+        certain = [torch.ones_like(z[:, :1]), z, z * squares, z[:, rows] * z[:, columns]]
+        return torch.cat([*certain, squares[:, one] * z[:, other]], 1)
 
     def products(self, x):
         """What `light.log_marginal` needs of the polynomials at variates (n, free).
@@ -83,7 +82,7 @@ class Surrogate:
         projected : Tensor (n, k)
             With the patches.
         """
-        features, _ = self._features(x)
+        features = self._features(x)
         square, along, projected = self._middle
         square = square + 2 * features @ self._with_middle + ((features @ self._gram) * features).sum(1)
         return square.clamp(min=0), along + features @ self._along, projected + features @ self._projected
@@ -146,12 +145,21 @@ def learn(target, x, weight, models):
     models : list of Tensor (some, value)
         Their whitened models, n in all.
     """
-    d = target.space.smooth(x[:1]).shape[1]
-    if len(x) < _PER_FEATURE * (1 + 2 * d + d * (d + 1) / 2):
+    if len(x) < least_models(target.space.smooth(x[:1]).shape[1]):
         return None
     # Draws in the tails count, too, so that the polynomial holds there.
     counted = (weight / weight.mean()).clamp(_LEAST_COUNTED, _MOST_COUNTED)
     return Surrogate(target, x, models, counted)
+
+
+def least_models(d):
+    """How many models a polynomial in ``d`` numbers is learnt from at least."""
+    return math.ceil(_PER_FEATURE * _certain(d))
+
+
+def _certain(d):
+    """Features of ``d`` numbers that are always learnt: one, each, its cube, and all products of two."""
+    return 1 + 2 * d + d * (d + 1) // 2
 
 
 class Thinned:
@@ -159,8 +167,8 @@ class Thinned:
 
     A draw of a mixture q is kept with probability :math:`\min(1, s / (M q))`, s the surrogate. What is kept has a
     density that is known, but for a norm that the many draws tried give to a hundredth. A share of unthinned draws
-    guards against a surrogate that is wrong. The mixture that is thinned is fitted to the surrogate beforehand, which
-    costs no model.
+    guards against a surrogate that is wrong. What is thinned is a mixture of several, each fitted to what the surrogate
+    says of all draws before it, which costs no model.
 
     Parameters
     ----------
@@ -169,7 +177,7 @@ class Thinned:
     surrogate : callable
         Log density (n,), unnormalised, of variates (n, d); what is not finite is taken for zero.
     enough : float, optional
-        Effective draws of the surrogate at which no mixture is fitted to it.
+        Effective draws of the surrogate at which no further mixture is fitted to it.
 
     Attributes
     ----------
@@ -212,32 +220,20 @@ class Thinned:
         return torch.logaddexp(log + math.log(1 - self._share), thinned + math.log(self._share))
 
     def _weighed(self, generator):
-        """Draws weighed by the surrogate, of a mixture that is fitted to it if need be, to a part of as many."""
-        self._fitted = self.mixture
+        """Draws weighed by the surrogate: of the mixture, and of others fitted to all draws before, in equal parts."""
+        mixture, components, x, log = self.mixture, [], [], []
         for _ in range(_FITTED):
-            some = self._of_fitted(self._tried // _PART, generator)
-            effective = effective_number(some.log_weight)
-            if _PART * effective >= self._enough or effective < 2 * some.x.shape[1]:
+            x.append(mixture.draw(self._tried // _PARTS, generator))
+            log.append(self.log_surrogate(x[-1]))
+            components += of_share(1.0, mixture.components)
+            self._fitted = Mixture(components)
+            every, logs = torch.cat(x), torch.cat(log)
+            found = WeightedDraws(every, logs, logs - self._fitted.log_prob(every))
+            # Of no draw of which the surrogate says anything there is nothing to fit.
+            if not 0 < effective_number(found.log_weight) < self._enough:
                 break
-            self._fitted = self._fit(some)
-        found = self._of_fitted(self._tried, generator)
-        if 2 * found.x.shape[1] <= effective_number(found.log_weight) < self._enough:
-            # A part may not have met what is heavy in the whole.
-            before, self._fitted = self._fitted, self._fit(found)
-            again = self._of_fitted(self._tried, generator)
-            if again.n_effective > found.n_effective:
-                return again
-            self._fitted = before
+            mixture = Mixture([*of_share(0.9, adapted(found)), *of_share(0.1, self.mixture.components)])
         return found
-
-    def _fit(self, draws):
-        """A mixture fitted to draws, and a tenth of the first one."""
-        return Mixture([*of_share(0.9, adapted(draws)), *of_share(0.1, self.mixture.components)])
-
-    def _of_fitted(self, n, generator):
-        x = self._fitted.draw(n, generator)
-        surrogate = self.log_surrogate(x)
-        return WeightedDraws(x, surrogate, surrogate - self._fitted.log_prob(x))
 
     def log_surrogate(self, x):
         """Log of the surrogate (n,) at x (n, d), -inf where it says nothing."""

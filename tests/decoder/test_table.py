@@ -86,8 +86,7 @@ def test_galaxies_of_a_costly_curve_are_rendered_as_if_alone():
     """Each has a table of its own, however small they are."""
     forms = Forms(SUM, *(get_form(name, kind) for name, kind in
                          (("exponential", "surface_brightness"), ("constant", "velocity_dispersion"))))  # fmt: skip
-    decoder = DiscDecoder(regular_grid((20, 16, 16), channel_width=20.0), forms)
-    decoder.tabulated = True
+    decoder = DiscDecoder(regular_grid((20, 16, 16), channel_width=20.0), forms, tabulated=True)
     values = {"inclination": 50.0, "pa": 30.0, "flux": 1.0, "r_scale": 3.0, "sigma0": 12.0, "velocity_dispersion": 12.0}
     defaults = dict(zip(forms.slots["rotation_curve"], (float(value) for value in of(SUM)), strict=True))
     vector = [values.get(name, defaults.get(name, 0.0)) for name in forms.parameter_names]

@@ -10,6 +10,7 @@ from kinematics_nn.inference.surrogate import Thinned
 from kinematics_nn.inference.two_phase import TwoPhaseDraws, two_phase
 
 D = 4
+ROUNDS = {"first": 120, "few": 110}  # as a fit has them
 
 
 def banana(x):
@@ -41,8 +42,8 @@ class Wrong:
 
 
 def steered(surrogate, min_ess=500.0):
-    def steer(mixture, together, draws, last):
-        end = two_phase(last, together, draws.rounds[-1], min_ess) if isinstance(last, Thinned) else None
+    def steer(mixture, draws, n, last):
+        end = two_phase(last, draws, n, min_ess) if isinstance(last, Thinned) else None
         return Thinned(mixture, surrogate), end
 
     return steer
@@ -50,7 +51,7 @@ def steered(surrogate, min_ess=500.0):
 
 def drawn(surrogate, seed, min_ess=500.0):
     components = wide().components
-    return sample(banana, components, min_ess, generator=generator(seed), steer=steered(surrogate, min_ess))
+    return sample(banana, components, min_ess, generator=generator(seed), steer=steered(surrogate, min_ess), **ROUNDS)
 
 
 @pytest.mark.parametrize("error", [0.0, 0.15, 0.3])
@@ -67,14 +68,15 @@ def test_means_and_evidence_are_right_to_within_the_errors_said(error):
         heights.append(found.log_evidence[0] / found.log_evidence[1])
         claimed.append(found.n_effective)
         spread = (found.weights @ (found.x - mean) ** 2).sqrt() / deviation
-        assert float((spread - 1).abs().max()) < 0.25
+        # Of 500 normal draws a width is known to 3 %: four of its errors, and half as much again for a bent ridge.
+        assert float((spread - 1).abs().max()) < 0.19
     assert min(claimed) >= 500
-    # 96 values of a standard normal: 1 +- 0.07. With a surrogate that is exact, the few draws of which this is seen
-    # say so; else they are up to a third too sure.
     away = torch.stack(away)
-    assert float((away**2).mean().sqrt()) < 1.35
-    assert float((away.mean(0).abs()).max()) < 1.0
-    assert float(torch.tensor(heights).square().mean().sqrt()) < 1.6
+    # Root mean square of 96 standard normals: 1 +- 0.07, and three of its errors; nor is far too little claimed.
+    assert 0.7 < float((away**2).mean().sqrt()) < 1.21
+    # The mean of 24: 0.2 is its error, and four of them are looked at.
+    assert float((away.mean(0).abs()).max()) < 0.65
+    assert float(torch.tensor(heights).square().mean().sqrt()) < 1.4  # of 24: 1 +- 0.14
 
 
 def test_without_the_exact_weights_the_surrogate_would_be_off():
@@ -100,7 +102,7 @@ def test_it_costs_fewer_calls_than_exact_weights_alone():
         return banana(x)
 
     components = wide().components
-    sample(counted, components, 500.0, generator=generator(3), steer=steered(Wrong(0.15)))
+    sample(counted, components, 500.0, generator=generator(3), steer=steered(Wrong(0.15)), **ROUNDS)
     with_surrogate = sum(calls)
     calls.clear()
     sample(counted, components, 500.0, generator=generator(3))
@@ -124,7 +126,9 @@ def test_correlations_are_the_exact_ones(truth, learnt):
     ratios = []
     for seed in range(8):
         steer = steered(Correlated(learnt))
-        found = sample(lambda x: normal(x, truth), wide().components, 500.0, generator=generator(seed), steer=steer)
+        found = sample(
+            lambda x: normal(x, truth), wide().components, 500.0, generator=generator(seed), steer=steer, **ROUNDS
+        )
         along = (found.x[:, 0] - found.x[:, 1]) / math.sqrt(2 * (1 - truth))
         ratios.append(float((found.weights @ (along - found.weights @ along) ** 2).sqrt()))
     # The surrogate's own are 1.27 and 1.41; what is left of that is the square of its error, to which order this holds.
