@@ -28,6 +28,7 @@ _ROUGH = Fineness(across=1.75, least=1, turned=5)
 
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
+_SAME_FLUX = 0.03  # of a disc and of that which its patches of light were rendered with
 _MOST_MODES = 3  # that are followed from the smooth disc to the patchy one
 _TWIN = 20.0  # in log posterior: as far below the mode as another, and a disc turned round, is still followed
 
@@ -189,7 +190,9 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         # With the light free, what is so far below has no draw.
         modes = [mode for mode in modes if mode.log_posterior > modes[0].log_posterior - _TWIN]
         moved = modes[0].x - before
-        if float(moved @ torch.linalg.solve(modes[0].covariance, moved)) < 1.0:
+        distance = float(moved @ torch.linalg.solve(modes[0].covariance, moved))
+        # The flux sets what scatter the patches have, and a tenth of it moves an evidence by half a unit.
+        if distance < 1.0 and abs(modes[0].flux - target.patches.flux) < _SAME_FLUX * abs(modes[0].flux):
             break
     finer, *_ = suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     target.measure(finer, modes[0].x)
