@@ -5,7 +5,7 @@ from functools import cached_property
 import astropy.units as u
 import numpy as np
 
-from kinematics_nn.errors import KinematicsError
+from kinematics_nn.errors import KinematicsError, WrongUnit
 
 from . import tables
 from .files import write_table
@@ -138,11 +138,17 @@ class KinematicFit:
 
     @property
     def rotation_curve(self):
-        """The rotation curve of the best sample: an `astropy.modeling` model with units."""
+        """The rotation curve of the best sample: an `astropy.modeling` model with units.
+
+        Of radii in arcsec, and in kpc too where the fit was given a distance.
+        """
         from kinematics_nn.models import model_with_units
 
         best, columns = self.best_values, self._slot_columns("rotation_curve")
-        return model_with_units(self.forms.rotation_curve, **{p.name: best[column] for column, p in columns.items()})
+        curve = model_with_units(self.forms.rotation_curve, **{p.name: best[column] for column, p in columns.items()})
+        if self.distance is not None:
+            curve.input_units_equivalencies = {curve.inputs[0]: tables.at_distance(self.distance)}
+        return curve
 
     def rotation_curve_samples(self, radii, n=None):
         """
@@ -151,7 +157,7 @@ class KinematicFit:
         Parameters
         ----------
         radii : (radius,) `~astropy.units.Quantity`
-            An angle.
+            An angle, or a length where the fit was given a distance.
         n : int, optional
             How many samples, spread evenly over them all; all by default.
 
@@ -159,15 +165,33 @@ class KinematicFit:
         -------
         (sample, radius) `~astropy.units.Quantity`
             [km/s], in the galaxy's rest frame.
+
+        Raises
+        ------
+        WrongUnit
+            The radii are no angle, or a length and no distance is known.
         """
         self._check()
-        radius = np.atleast_1d(u.Quantity(radii).to_value(u.arcsec))[None]
+        radius = np.atleast_1d(self._angle(radii))[None]
         total = self._samples["vsys"].size
         index = np.linspace(0, total - 1, min(n or total, total)).round().astype(int)
         columns = self._slot_columns("rotation_curve")
         parameters = [self._samples[column][index][:, None] for column in columns]
         speed = self.forms.rotation_curve.evaluate(radius, *parameters)
         return np.broadcast_to(speed, (index.size, radius.size)) * (u.km / u.s)
+
+    def _angle(self, radii):
+        """Radii in arcsec."""
+        radii, distance = u.Quantity(radii), self.distance
+        try:
+            return radii.to_value(u.arcsec, [] if distance is None else tables.at_distance(distance))
+        except u.UnitConversionError as error:
+            of_length = radii.unit.is_equivalent(u.kpc) and distance is None
+            raise WrongUnit(
+                f"radii in {radii.unit or 'no unit'}" + " and no distance" * of_length,
+                "an angle, or a length where the distance is known",
+                "fit(distance=16 * u.Mpc)" if of_length else "rotation_curve_samples([5, 10] * u.arcsec)",
+            ) from error
 
     @cached_property
     def rings(self):

@@ -1,5 +1,8 @@
 """Posterior samples into tables with units."""
 
+from functools import partial
+from operator import mul
+
 import astropy.units as u
 import numpy as np
 from astropy import constants
@@ -13,6 +16,7 @@ from kinematics_nn.forms.masses import HUBBLE_CONSTANT, find_masses
 __all__ = [
     "STATISTICS",
     "KinematicFlags",
+    "at_distance",
     "decode_flags",
     "encode_flags",
     "form_columns",
@@ -140,6 +144,23 @@ def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
 def lengths(columns):
     """Names of the columns that are radii or heights in the galaxy [arcsec]."""
     return [name for name, (unit, _) in columns.items() if unit == u.arcsec and name not in ("east", "north")]
+
+
+def at_distance(distance):
+    """
+    The equivalency of small angles and lengths across the line of sight, at a distance.
+
+    Parameters
+    ----------
+    distance : `~astropy.units.Quantity`
+
+    Returns
+    -------
+    list
+        As the units of `astropy` take equivalencies; it pickles.
+    """
+    kpc = distance.to_value(u.kpc) * u.arcsec.to(u.rad)
+    return [(u.arcsec, u.kpc, partial(mul, kpc), partial(mul, 1 / kpc))]
 
 
 def with_distance(forms, samples, distance):

@@ -28,7 +28,7 @@ def add_arguments(parser):
     add("--input", choices=("cubes", "maps"), default="cubes", help="maps: moment maps, for `fit-maps`")
     add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with "
         "maps or a form frames-maps, frames-FORM]")  # fmt: skip
-    add("--galaxies", type=int, default=400_000, help="galaxies to simulate")
+    add("--galaxies", type=int, default=400_000, help="galaxies to simulate, in whole shards of 4096")
     add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 1600]")
     add("--batch", type=int, help="galaxies a step, of all processes [64; fine-tuning 32, and as many simulations]")
     add("--rate", type=float, help="peak learning rate [1.5e-3; fine-tuning 1e-4]")

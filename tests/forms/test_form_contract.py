@@ -114,6 +114,11 @@ def test_what_a_base_class_only_describes_says_so():
     check_declaration(type("Heir", (whole,), {"name": "heir"}))  # what a parent has is had
 
 
+def test_a_form_that_cannot_be_imported_is_told_so():
+    with pytest.raises(FormError, match="does not pickle"):
+        check_form(curve(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn)))
+
+
 def test_a_wrong_gradient_is_found():
     class Detached(RotationCurve):
         name = "detached"

@@ -10,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata.bitmask import bitfield_to_boolean_mask
 from astropy.table import QTable, vstack
 
-from kinematics_nn.errors import KinematicsError
+from kinematics_nn.errors import KinematicsError, WrongUnit
 from kinematics_nn.results import KinematicFit, KinematicFlags, decode_flags, read_table
 from kinematics_nn.results.tables import STATISTICS, statistics, unwrap
 from kinematics_nn.results.text import rounded
@@ -234,8 +234,22 @@ def test_rotation_curve_samples(fit):
     few = fit.rotation_curve_samples(1 * u.arcmin, n=10)
     assert few.shape == (10, 1)
     assert few[-1, 0] == curves[-1, 2]
-    with pytest.raises(u.UnitConversionError):
+    with pytest.raises(WrongUnit, match="no distance"):
         fit.rotation_curve_samples(3 * u.km)
+    with pytest.raises(WrongUnit, match="radii in s"):
+        fit.rotation_curve_samples(3 * u.s)
+
+
+def test_radii_in_kpc_where_the_distance_is_known(fit, observation, forms):
+    far = KinematicFit(observation, forms, fit._samples, meta={"distance": 16 * u.Mpc})
+    radii = [3, 60] * u.arcsec
+    in_kpc = (radii * 16 * u.Mpc).to(u.kpc, u.dimensionless_angles())
+    speeds = far.rotation_curve_samples(radii, n=5)
+    assert u.allclose(far.rotation_curve_samples(in_kpc, n=5), speeds, rtol=1e-12)
+    curve = pickle.loads(pickle.dumps(far.rotation_curve))
+    assert u.allclose(curve(in_kpc), curve(radii), rtol=1e-12)
+    with pytest.raises(u.UnitsError):
+        fit.rotation_curve(in_kpc)
 
 
 def test_pickles_with_the_same_numbers(fit):
