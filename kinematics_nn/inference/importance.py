@@ -13,6 +13,7 @@ __all__ = [
     "sample",
 ]  # fmt: skip
 
+_AT_ONCE = 10_000  # draws, of which the density under many components is in memory
 _OFTEN = 3  # rounds after the first that are small, where something learns from each
 _KEPT = 0.15  # share of the components that came first in what later rounds draw from
 
@@ -63,8 +64,11 @@ class Mixture:
     def log_prob(self, x):
         """Log density (n,) at x (n, d)."""
         total = sum(c.share for c in self.components)
-        logs = torch.stack([c.log_prob(x) + math.log(c.share / total) for c in self.components if c.share > 0])
-        return torch.logsumexp(logs, 0)
+        found = []
+        for some in x.split(_AT_ONCE):
+            logs = [c.log_prob(some) + math.log(c.share / total) for c in self.components if c.share > 0]
+            found.append(torch.logsumexp(torch.stack(logs), 0))
+        return torch.cat(found)
 
     def _counts(self, n, generator):
         """Draws of each component, in the mean n times its share: rounded down, small ones would never be drawn."""

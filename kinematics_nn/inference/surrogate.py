@@ -7,6 +7,7 @@ import torch
 from .cores import in_parallel
 from .importance import Mixture, WeightedDraws, adapted, effective_number, of_share
 from .light import log_marginal, over_scatters
+from .ridges import along_ridges
 
 __all__ = ["Surrogate", "Thinned", "learn", "least_models"]
 
@@ -19,6 +20,7 @@ _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider th
 _TRIED = (12_000, 40_000)  # draws that are thinned, about, at ten variates and at many
 _MOST_TRIED = 200_000  # of them, however many are to be effective
 _PARTS, _FITTED = 2, 6  # of those draws are of one mixture, of so many at most, the next one fitted to all before
+_BENT = 0.02  # effective share of draws, below which they are taken to lie along a bent ridge
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
@@ -232,7 +234,9 @@ class Thinned:
             # Of no draw of which the surrogate says anything there is nothing to fit.
             if not 0 < effective_number(found.log_weight) < self._enough:
                 break
-            mixture = Mixture([*of_share(0.9, adapted(found)), *of_share(0.1, self.mixture.components)])
+            bent = found.n_effective < _BENT * len(found.x)
+            fitted = along_ridges(self.log_surrogate, found, generator) if bent else adapted(found)
+            mixture = Mixture([*of_share(0.9, fitted), *of_share(0.1, self.mixture.components)])
         return found
 
     def log_surrogate(self, x):
