@@ -14,7 +14,7 @@ THICKNESS = 0.05
 
 
 def bent(x):
-    """A normalised density (n,): a sheet, thin in two directions, that is bent along the first; normal in the others."""
+    """A normalised density (n,): a sheet, thin in two directions, bent along the first; normal in the others."""
     log = -0.5 * (x**2).sum(1) - 0.5 * D * math.log(2 * math.pi)
     for k, top in ((1, x[:, 0] ** 2), (2, torch.sin(2 * x[:, 0]))):
         log = log + 0.5 * x[:, k] ** 2 - 0.5 * ((x[:, k] - top) / THICKNESS) ** 2 - math.log(THICKNESS)
