@@ -18,8 +18,8 @@ def along_ridges(log_target, draws, generator):
     """Components at draws of a density, each moved to the top of the ridge, with the covariance of the curvature there.
 
     Of a few components with the covariances of draws, as `importance.adapted` fits them, each is as thick as the ridge
-    is bent over its length. Here a component is as thick as the ridge, and no longer than all draws together: directions
-    in which the density is no narrower at a draw than over all of them have the covariance of all.
+    is bent over its length. Here a component is as thick as the ridge, and no longer than all draws together: where the
+    density is no narrower at a draw than over all of them, it has the covariance of all.
 
     Parameters
     ----------
