@@ -54,9 +54,10 @@ def _check_model(form):
         # the model does the same sums, and converts no unit here: only the last bits may differ
         if not np.allclose(u.Quantity(found).value, wanted, rtol=1e-12, atol=0):
             raise FormError(f"{form.name!r}: {name} gives other values than evaluate()", "the same values")
+    model = model_with_units(form, **form.defaults())
     try:
-        copy = pickle.loads(pickle.dumps(model_with_units(form, **form.defaults())))
-    except (AttributeError, pickle.PicklingError) as error:  # a fit by it would not be handed to another process either
+        copy = pickle.loads(pickle.dumps(model))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:  # no other process would be handed a fit by it
         raise FormError(
             f"{form.name!r}: its astropy model does not pickle ({error})",
             "a class that can be imported, at the top of its module",

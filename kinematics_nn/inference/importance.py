@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import KinematicsError
+from .cores import in_parallel
 
 __all__ = [
     "Component", "Mixture", "WeightedDraws", "adapted", "effective_number", "flattened", "of_share", "pareto_k",
@@ -64,11 +65,12 @@ class Mixture:
     def log_prob(self, x):
         """Log density (n,) at x (n, d)."""
         total = sum(c.share for c in self.components)
-        found = []
-        for some in x.split(_AT_ONCE):
+
+        def of(some):
             logs = [c.log_prob(some) + math.log(c.share / total) for c in self.components if c.share > 0]
-            found.append(torch.logsumexp(torch.stack(logs), 0))
-        return torch.cat(found)
+            return torch.logsumexp(torch.stack(logs), 0)
+
+        return torch.cat(in_parallel(of, x.split(_AT_ONCE)))
 
     def _counts(self, n, generator):
         """Draws of each component, in the mean n times its share: rounded down, small ones would never be drawn."""

@@ -192,7 +192,8 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         moved = modes[0].x - before
         distance = float(moved @ torch.linalg.solve(modes[0].covariance, moved))
         # The flux sets what scatter the patches have, and a tenth of it moves an evidence by half a unit.
-        if distance < 1.0 and abs(modes[0].flux - target.patches.flux) < _SAME_FLUX * abs(modes[0].flux):
+        brighter = abs(modes[0].flux - target.patches.flux) / abs(modes[0].flux) if len(target.patches.power) else 0.0
+        if distance < 1.0 and brighter < _SAME_FLUX:
             break
     finer, *_ = suit(likelihood, _with_flux(space, _thicker(space, modes[0])))
     target.measure(finer, modes[0].x)

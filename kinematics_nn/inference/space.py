@@ -88,7 +88,7 @@ class ParameterSpace:
         slope = self.derivatives(x)[:, k, column].abs()
         # An angle is the same one turn on.
         turns = (-720, -360, 0, 360, 720) if prior.name == "pa" else (0,)
-        logs = [torch.as_tensor(np.asarray(prior.log_density(value.numpy() + turn))) for turn in turns]
+        logs = [_differentiable(prior.log_density, value + turn) for turn in turns]
         return torch.logsumexp(torch.stack(logs), 0) + torch.log(slope.clamp(min=1e-300))
 
     def parameters(self, x):
@@ -221,6 +221,20 @@ def _limits(prior, scales):
         limit if name is None else limit * scales[name]
         for limit, name in zip((prior.lo, prior.hi), prior.scales, strict=True)
     ]
+
+
+def _differentiable(log_density, value):
+    """A user's log density, numpy's, at values (n,); with its slope by differences where torch asks for one."""
+    at = value.detach().numpy()
+    log = torch.as_tensor(np.asarray(log_density(at)))
+    if not value.requires_grad:
+        return log
+    step = 1e-6 * np.maximum(np.abs(at), 1.0)
+    with np.errstate(invalid="ignore"):
+        slope = np.asarray((log_density(at + step) - log_density(at - step)) / (2 * step))
+    # Where it is zero, and at an edge, it has none.
+    slope = torch.as_tensor(np.where(np.isfinite(slope), slope, 0.0))
+    return log + slope * (value - value.detach())
 
 
 def _quantile(prior, x, scales):

@@ -20,7 +20,7 @@ _TEMPER = 0.85  # power of the surrogate that proposals are thinned to: wider th
 _TRIED = (12_000, 40_000)  # draws that are thinned, about, at ten variates and at many
 _MOST_TRIED = 200_000  # of them, however many are to be effective
 _PARTS, _FITTED = 2, 6  # of those draws are of one mixture, of so many at most, the next one fitted to all before
-_BENT = 0.02  # effective share of draws, below which they are taken to lie along a bent ridge
+_BENT = 0.02  # effective share of draws, below which they are taken to lie along a bent ridge: others have a tenth
 _UNTHINNED = 0.1  # share of draws that no surrogate has judged
 
 
@@ -223,20 +223,22 @@ class Thinned:
 
     def _weighed(self, generator):
         """Draws weighed by the surrogate: of the mixture, and of others fitted to all draws before, in equal parts."""
-        mixture, components, x, log = self.mixture, [], [], []
+        mixture, mixtures, x, log, density = self.mixture, [], [], [], []
         for _ in range(_FITTED):
             x.append(mixture.draw(self._tried // _PARTS, generator))
             log.append(self.log_surrogate(x[-1]))
-            components += of_share(1.0, mixture.components)
-            self._fitted = Mixture(components)
+            mixtures.append(mixture)
+            density = [torch.logaddexp(of, mixture.log_prob(at)) for of, at in zip(density, x[:-1], strict=True)]
+            density.append(torch.logsumexp(torch.stack([one.log_prob(x[-1]) for one in mixtures]), 0))
             every, logs = torch.cat(x), torch.cat(log)
-            found = WeightedDraws(every, logs, logs - self._fitted.log_prob(every))
+            found = WeightedDraws(every, logs, logs - torch.cat(density) + math.log(len(mixtures)))
             # Of no draw of which the surrogate says anything there is nothing to fit.
             if not 0 < effective_number(found.log_weight) < self._enough:
                 break
             bent = found.n_effective < _BENT * len(found.x)
             fitted = along_ridges(self.log_surrogate, found, generator) if bent else adapted(found)
             mixture = Mixture([*of_share(0.9, fitted), *of_share(0.1, self.mixture.components)])
+        self._fitted = Mixture([part for one in mixtures for part in of_share(1.0, one.components)])
         return found
 
     def log_surrogate(self, x):

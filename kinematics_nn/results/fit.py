@@ -188,7 +188,7 @@ class KinematicFit:
         except u.UnitConversionError as error:
             of_length = radii.unit.is_equivalent(u.kpc) and distance is None
             raise WrongUnit(
-                f"radii in {radii.unit or 'no unit'}" + " and no distance" * of_length,
+                f"radii in {radii.unit.to_string() or 'no unit'}" + " and no distance" * of_length,
                 "an angle, or a length where the distance is known",
                 "fit(distance=16 * u.Mpc)" if of_length else "rotation_curve_samples([5, 10] * u.arcsec)",
             ) from error

@@ -70,14 +70,45 @@ def test_a_proposal_finds_the_whole_of_a_ridge_from_a_part_of_it():
     assert float(thinned.population.weights @ thinned.population.x[:, 0]) == pytest.approx(0, abs=0.3)
 
 
-def test_draws_where_nothing_is_known_are_no_centres():
+def test_few_effective_draws_do_not_make_components_small():
+    """As far off as this, nearly all weight is one draw's."""
     generator = torch.Generator().manual_seed(3)
+    off = Mixture([Component(3 * torch.eye(D).double()[0], torch.eye(D).double(), 1.0, 5.0)])
+    x = off.draw(6000, generator)
+    draws = WeightedDraws(x, bent(x), bent(x) - off.log_prob(x))
+    assert draws.n_effective < 5
+    components = along_ridges(bent, draws, generator)
+    # In the directions that are not bent the density has a standard deviation of one.
+    widths = torch.stack([torch.diagonal(component.scale)[3:] for component in components]).sqrt()
+    assert float(widths.median()) == pytest.approx(1, abs=0.4)
+
+
+def test_no_centre_moves_farther_than_the_curvature_there_is_known():
+    """Of a density whose slope ends where it began, a Newton step would lead a hundred standard deviations away."""
+
+    def runaway(x):
+        return -0.5 * (x[:, 1:] ** 2).sum(1) - 200 * torch.log1p(torch.exp(x[:, 0] - 6))
+
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(500, D, dtype=torch.float64, generator=generator)
+    components = along_ridges(runaway, WeightedDraws(x, runaway(x), torch.zeros(500).double()), generator)
+    means = torch.stack([component.mean for component in components])
+    # Draws are within four, and steps within two standard deviations of all draws.
+    assert float(means[:, 0].abs().max()) < 6.5
+
+
+def test_draws_at_an_edge_are_no_centres():
+    """There the differences of slopes would be between something and nothing."""
+    generator = torch.Generator().manual_seed(5)
     draws = exact(500, generator)
+    draws.x[::2, 3] = 1e-5
 
     def half(x):
-        return torch.where(x[:, 0] > 0, bent(x), -math.inf)
+        return torch.where(x[:, 3] > 0, bent(x), -math.inf)
 
     known = WeightedDraws(draws.x, half(draws.x), half(draws.x) - bent(draws.x))
     components = along_ridges(half, known, generator)
-    assert 100 < len(components) <= 200
-    assert all(float(c.mean[0]) > 0 and bool(torch.isfinite(c.scale).all()) for c in components)
+    # Two thirds of the draws that have weight are at the edge.
+    assert 20 < len(components) < 120
+    widths = torch.stack([component.scale[3, 3] for component in components]).sqrt()
+    assert float(widths.min()) > 0.2

@@ -262,6 +262,23 @@ def test_variates_are_moved_inside_users_bounds_one_by_one():
     np.testing.assert_array_equal(after["vmax"], before["vmax"])
 
 
+def test_the_prior_has_a_slope_where_the_user_gave_a_part_of_it():
+    """Those of users are functions of numpy; torch is told their slopes by differences."""
+    given = {"inclination": (50, 3), "pa": {"low": 20.0}, "vmax": stats.gamma(4, scale=40)}
+    space = make_space(priors=given)
+    x = variates(space, 6)
+    x = x[torch.isfinite(space.log_prior(x))].requires_grad_(True)
+    assert len(x) > 0
+    (slopes,) = torch.autograd.grad(space.log_prior(x).sum(), x)
+    for k, name in enumerate(space.free):
+        step = torch.zeros(x.shape[1]).double()
+        step[k] = 1e-5
+        with torch.no_grad():
+            wanted = (space.log_prior(x + step) - space.log_prior(x - step)) / 2e-5
+        # Both differences are of numbers of some hundreds, to 1e-6 of a slope at the best.
+        torch.testing.assert_close(slopes[:, k], wanted, rtol=1e-4, atol=1e-4, msg=name)
+
+
 def test_without_bounds_no_variate_is_moved():
     space = make_space(priors={"inclination": (50, 3), "pa": {"low": 20.0}})
     x = variates(space, 50)

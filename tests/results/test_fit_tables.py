@@ -238,6 +238,8 @@ def test_rotation_curve_samples(fit):
         fit.rotation_curve_samples(3 * u.km)
     with pytest.raises(WrongUnit, match="radii in s"):
         fit.rotation_curve_samples(3 * u.s)
+    with pytest.raises(WrongUnit, match="radii in no unit"):
+        fit.rotation_curve_samples(3)
 
 
 def test_radii_in_kpc_where_the_distance_is_known(fit, observation, forms):
