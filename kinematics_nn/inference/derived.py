@@ -2,12 +2,16 @@
 
 import numpy as np
 import torch
+from scipy.interpolate import make_interp_spline
 
+from ..network.targets import LIGHT_FLOOR, MULTIPLES
 from .line_width import line_width
 
-__all__ = ["derived"]
+__all__ = ["derived", "derived_of_curves"]
 
 _RINGS = np.geomspace(0.1, 4.0, 12)  # of r50: holds 95 % of an exponential disc's light
+_V22 = 1.31  # of r50: 2.2 scale lengths of an exponential disc
+_LEAST_SPEED = 1e-3  # km/s, of which there is a logarithm
 
 
 def derived(forms, values, r50=None, dispersion=None):
@@ -37,7 +41,7 @@ def derived(forms, values, r50=None, dispersion=None):
     if dispersion is None:
         dispersion = forms.velocity_dispersion.evaluate(r50, *own)
     inclination = torch.deg2rad(values["inclination"])
-    v22 = forms.rotation_curve.evaluate(1.31 * r50, *curve)
+    v22 = forms.rotation_curve.evaluate(_V22 * r50, *curve)
     radii = r50[:, None] * torch.as_tensor(_RINGS)
     profile = forms.surface_brightness.evaluate(radii, *(v[:, None] for v in light))
     speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve))
@@ -47,3 +51,40 @@ def derived(forms, values, r50=None, dispersion=None):
         "v22_sini": v22 * torch.sin(inclination),
         "w50": line_width(speed, profile, radii, inclination, dispersion),
     }
+
+
+def derived_of_curves(disc, dispersion, scale):
+    """The same columns of the network's own curves, whatever form is fitted to them.
+
+    Parameters
+    ----------
+    disc : Disc
+        Of draws (n,).
+    dispersion : Tensor (n,)
+        [km/s], the galaxy's own.
+    scale : Tensor (n,)
+        Speeds on the cube's axis over the galaxy's own (`~kinematics_nn.decoder.geometry.axis_scale`).
+
+    Returns
+    -------
+    dict
+        r50 [arcsec], v22, v22_sini and w50 [km/s], each Tensor (n,).
+    """
+    spline = _spline(np.log([*_RINGS, _V22])).T
+    speed = torch.exp(torch.log((disc.speed / scale[:, None]).clamp(min=_LEAST_SPEED)) @ spline)
+    light = torch.exp(torch.log(disc.light.clamp(min=0) + LIGHT_FLOOR) @ spline[:, :-1]) - LIGHT_FLOOR
+    speed, v22 = speed[:, :-1], speed[:, -1]
+    radii = disc.r50[:, None] * torch.as_tensor(_RINGS)
+    return {
+        "r50": disc.r50,
+        "v22": v22,
+        "v22_sini": v22 * torch.sin(disc.inclination),
+        "w50": line_width(speed, light.clamp(min=0), radii, disc.inclination, dispersion),
+    }
+
+
+def _spline(at):
+    """The matrix from values at logarithms of `MULTIPLES` to those of a cubic spline, and of a line beyond its end."""
+    known, values = np.log(MULTIPLES), np.eye(len(MULTIPLES))
+    cubic, line = (make_interp_spline(known, values, k=k)(at) for k in (3, 1))
+    return torch.as_tensor(np.where(at[:, None] > known[-1], line, cubic))

@@ -13,7 +13,7 @@ from ..network.prepare import prepare
 from ..network.recalibration import recalibrated
 from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
-from .derived import derived
+from .derived import derived, derived_of_curves
 from .projection import project
 
 __all__ = ["encoder_draws", "form_samples", "network_batch", "network_draws", "network_samples"]
@@ -144,7 +144,7 @@ def form_samples(observation, forms, targets, frame):
     """
     beam = float(np.sqrt(observation.beam[0] * observation.beam[1]))
     with torch.no_grad():
-        disc, curve, light = project(targets, frame, forms, beam)
+        disc, curve, light, possible_forms = project(targets, frame, forms, beam)
     # The network measured on the cube's axis; speeds are the galaxy's own.
     scale = axis_scale(disc.vsys, observation.header["convention"])
     dispersion = disc.dispersion / scale
@@ -167,7 +167,10 @@ def form_samples(observation, forms, targets, frame):
         "thickness": disc.thickness,
         **named,
     }
-    samples |= derived(forms, samples, disc.r50, dispersion)
+    if possible_forms:
+        samples |= derived(forms, samples, disc.r50, dispersion)
+    else:
+        samples |= derived_of_curves(disc, dispersion, scale)
     return {name: value.double().numpy() for name, value in samples.items()}
 
 
