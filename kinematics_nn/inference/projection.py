@@ -21,7 +21,7 @@ _ITERATIONS = 12
 _EXCLUDED = 7.0
 """What the best curves of a form leave of the draws' mean, squared in their errors, from where it is not the galaxy's.
 
-Of 155 KinMS galaxies of the form 3 were above, of 150 others 90 (``calibrate --galaxies varied``).
+Of 155 KinMS galaxies of the form 3 were above, of 150 others 90 (those of ``calibrate --galaxies varied``).
 """
 
 

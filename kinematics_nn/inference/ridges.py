@@ -8,10 +8,8 @@ __all__ = ["along_ridges"]
 
 _CENTRES = 200  # on a toy that is twenty times as long as thin, 50 leave 0.2 to 0.3 of draws effective, 300 leave 0.4
 _TEMPER = 0.7  # power of the weights that centres are chosen by: more of them in the tails
-_EFFECTIVE, _LEAST_POWER = (
-    4.0,
-    1e-3,
-)  # draws a variate that the covariance of all is of, by a power of weights
+_EFFECTIVE = 4.0  # draws a variate that the covariance of all is of, by a power of the weights
+_LEAST_POWER = 1e-3
 _THINNEST = 1e-4  # of that covariance's axes, of a component's: beyond it a curvature is noise
 _STEP = 1e-3  # of a standard deviation of all draws, for differences of gradients
 _LONGEST = 2.0  # standard deviations there, that a centre may move to the top of the ridge

@@ -9,6 +9,7 @@ from kinematics_nn.decoder.geometry import axis_scale
 from .cubes import input_wcs, offset_to_sky, render_model
 from .maps import emission_extent, moments, position_velocity
 from .style import CURVE, KM_S, MODEL, STYLE, symbol
+from .tables import at_distance
 from .text import rounded
 
 __all__ = ["plot_fit", "plot_maps"]
@@ -249,11 +250,9 @@ def _draw_curve(ax, fit):
     )
     ax.set_xlabel("Radius [arcsec]")
     if fit.distance is not None:
-        kpc = fit.distance.to_value(u.kpc) * u.arcsec.to(u.rad)
+        ((*_, to_kpc, to_arcsec),) = at_distance(fit.distance)
         ax.tick_params(axis="x", top=False)
-        ax.secondary_xaxis("top", functions=(lambda r: r * kpc, lambda r: r / kpc)).set_xlabel(
-            "Radius [kpc]", labelpad=3
-        )
+        ax.secondary_xaxis("top", functions=(to_kpc, to_arcsec)).set_xlabel("Radius [kpc]", labelpad=3)
     ax.set_ylabel(rf"$V_\mathrm{{rot}}$ [{KM_S}]")
 
 

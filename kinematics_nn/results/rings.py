@@ -6,7 +6,7 @@ from astropy.table import QTable
 
 from kinematics_nn.forms.rings import ring_radii
 
-from .tables import STATISTICS, plain, statistics
+from .tables import STATISTICS, at_distance, plain, statistics
 
 __all__ = ["ring_table"]
 
@@ -54,7 +54,7 @@ def ring_table(fit):
     table["radius"] = radii * u.arcsec
     table["radius"].info.description = "Radius in the plane of the disc"
     if fit.distance is not None:
-        table["radius_kpc"] = (radii * u.arcsec * fit.distance).to(u.kpc, u.dimensionless_angles())
+        table["radius_kpc"] = (radii * u.arcsec).to(u.kpc, at_distance(fit.distance))
         table["radius_kpc"].info.description = "Radius in the plane of the disc"
     for name, (drawn, text) in columns.items():
         for suffix, of_rings in statistics(drawn).items():

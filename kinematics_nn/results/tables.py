@@ -181,7 +181,7 @@ def with_distance(forms, samples, distance):
     dict of str to (n,) array
         What `parameter_columns` has under ``kpc=True`` alone.
     """
-    per_arcsec = distance.to(u.kpc) / u.rad.to(u.arcsec)
+    per_arcsec = (1 * u.arcsec).to(u.kpc, at_distance(distance))
     columns = parameter_columns(forms, u.one, sky=False)
     added = {f"{name}_kpc": samples[name] * per_arcsec.value for name in lengths(columns)}
     # G times a mass over the distance is in km2 arcsec/s2, and the Hubble flow at the galaxy in km/(s arcsec)

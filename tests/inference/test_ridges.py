@@ -83,18 +83,19 @@ def test_few_effective_draws_do_not_make_components_small():
     assert float(widths.median()) == pytest.approx(1, abs=0.4)
 
 
-def test_no_centre_moves_farther_than_the_curvature_there_is_known():
-    """Of a density whose slope ends where it began, a Newton step would lead a hundred standard deviations away."""
+def test_a_centre_moves_no_farther_than_the_curvature_there_is_known():
+    """On the flanks of a roof Newton steps lead far beyond its other eaves, and would be refused whole."""
 
-    def runaway(x):
-        return -0.5 * (x[:, 1:] ** 2).sum(1) - 200 * torch.log1p(torch.exp(x[:, 0] - 6))
+    def roof(x):
+        return -20 * torch.sqrt(1 + x[:, 0] ** 2) - 0.5 * (x[:, 1:] ** 2).sum(1)
 
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(500, D, dtype=torch.float64, generator=generator)
-    components = along_ridges(runaway, WeightedDraws(x, runaway(x), torch.zeros(500).double()), generator)
+    x[:, 0] = torch.sign(x[:, 0]) * (3 + 0.3 * x[:, 0].abs())
+    components = along_ridges(roof, WeightedDraws(x, roof(x), torch.zeros(500).double()), generator)
     means = torch.stack([component.mean for component in components])
-    # Draws are within four, and steps within two standard deviations of all draws.
-    assert float(means[:, 0].abs().max()) < 6.5
+    # Two standard deviations of the curvature are 2.5 there; all draws begin at 3 and more.
+    assert float(means[:, 0].abs().median()) < 1.5
 
 
 def test_draws_at_an_edge_are_no_centres():
