@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
 
 from ..decoder.weights import significant
+from .mirror import mirror_mean, oddness
 
 __all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
 
@@ -30,12 +31,15 @@ FACTS = (
     "beam_u", "beam_w", "beam_twist", "channel", "pixel", "snr", "noise", "asymmetry",
     "corr_v", "corr_u", "corr_w", "axis_ratio", "band_low", "band_high", "line_width",
     "shift_u", "shift_w", "shift_v", "shift_pa", "error_u", "error_w", "error_v", "error_pa",
+    "free_u", "free_w", "free_v", "free_pa", "free_error_u", "free_error_w", "free_error_v", "free_error_pa",
+    "lopsided_u", "lopsided_w", "lopsided_error_u", "lopsided_error_w", "uneven",
 )  # fmt: skip
-"""Names of the facts, all free of scale. ``shift`` is the last Gauss-Newton step, ``error`` its formal error."""
+"""Names of the facts, all free of scale. ``shift`` is the last Gauss-Newton step, ``error`` its formal error, ``free``
+the same where light may be ``lopsided``; ``uneven`` is the odd part of moment 0 that is left, over noise."""
 
 ODD_FACTS = {
-    "minor": ("beam_twist", "shift_w", "shift_pa"),
-    "major": ("beam_twist", "shift_u", "shift_v", "shift_pa"),
+    "minor": ("beam_twist", "shift_w", "shift_pa", "free_w", "free_pa", "lopsided_w"),
+    "major": ("beam_twist", "shift_u", "shift_v", "shift_pa", "free_u", "free_v", "free_pa", "lopsided_u"),
 }
 """Facts that change sign under the mirror of the minor axis, and of the major axis with velocity."""
 
@@ -106,10 +110,10 @@ def make_frame(cubes, steps=3):
     width = _WIDTH * width + 0.5 * channel
     for _ in range(steps):
         frame, weight = _resample(cubes, east, north, pa, vsys, extent, width)
-        mean = _mirror_mean(frame)
-        step, error, noise, rest = _mirror_step(frame, mean, weight)
+        mean = mirror_mean(frame)
+        odd = oddness(frame, mean, weight)
         # A step of more than a quarter of the frame is noise, not a shift.
-        step = step.clamp(-0.25, 0.25)
+        step = odd.step.clamp(-0.25, 0.25)
         sin, cos = torch.sin(pa), torch.cos(pa)
         east = east + extent * (step[:, 0] * sin + step[:, 1] * cos)
         north = north + extent * (step[:, 0] * cos - step[:, 1] * sin)
@@ -118,6 +122,7 @@ def make_frame(cubes, steps=3):
     image = _quarter(mean, weight)
     flux = mean.clamp(min=0).sum((1, 2, 3)) * (2 * extent / PIXELS) ** 2 * (2 * width / CHANNELS)
 
+    noise, rest = odd.noise, odd.rest
     bright = mean > 3 * noise[:, None, None, None]
     rest_bright = (rest**2 * bright).sum((1, 2, 3)) / bright.sum((1, 2, 3)).clamp(min=1)
     asymmetry = 0.5 * torch.log((rest_bright + noise**2) / noise**2)
@@ -134,7 +139,13 @@ def make_frame(cubes, steps=3):
     }  # fmt: skip
     for k, axis in enumerate(("u", "w", "v", "pa")):
         facts[f"shift_{axis}"] = torch.asinh(step[:, k] / 0.02)
-        facts[f"error_{axis}"] = torch.log(error[:, k])
+        facts[f"error_{axis}"] = torch.log(odd.error[:, k])
+        facts[f"free_{axis}"] = torch.asinh(odd.free_step[:, k].clamp(-0.5, 0.5) / 0.02)
+        facts[f"free_error_{axis}"] = torch.log(odd.free_error[:, k])
+    for k, axis in enumerate(("u", "w")):
+        facts[f"lopsided_{axis}"] = torch.asinh(odd.lopsided[:, k] / 0.1)
+        facts[f"lopsided_error_{axis}"] = torch.log(odd.lopsided_error[:, k])
+    facts["uneven"] = _unevenness(rest, bright, noise)
     facts = torch.stack([facts[name] for name in FACTS], 1)
     return Frame(image, facts, east, north, pa, vsys, extent, width, flux)
 
@@ -242,64 +253,10 @@ def _resample(cubes, east, north, pa, vsys, extent, width):
     return planes[:, :-1], planes[:, -1]
 
 
-def _mirror_mean(frame):
-    """Mean of the frame and its images under both mirrors; that of the major axis also turns velocity round."""
-    half = 0.5 * (frame + frame.flip(2))
-    return 0.5 * (half + half.flip(1, 3))
-
-
-def _mirror_step(frame, mean, weight):
-    """One Gauss-Newton step of the frame against its mirror average.
-
-    Returns
-    -------
-    step, error : Tensor (batch, 4)
-        Shifts along the major axis, minor axis and velocity (in half-sizes of the frame) and rotation [rad] that
-        bring the frame onto its mirrors, and their formal errors.
-    noise : Tensor (batch,)
-        rms of the frame's odd part, where it is faint.
-    rest : Tensor like frame
-        The odd part that the step leaves.
-    """
-    # Noise in the templates would shrink the step (by half at S/N 10): they are smoothed, and kept to the emission.
-    smooth = _over_neighbours(mean, torch.add) / 27
-    dark = (smooth.clamp(max=0) ** 2).sum((1, 2, 3)) / (smooth < 0).sum((1, 2, 3)).clamp(min=1)
-    least = torch.maximum(2.5 * torch.sqrt(dark), 0.02 * smooth.amax((1, 2, 3)))
-    emission = (smooth > least[:, None, None, None]).to(frame.dtype)
-    emission = _over_neighbours(emission, torch.maximum)
-    d_u = 0.5 * PIXELS * 0.5 * (smooth.roll(-1, 3) - smooth.roll(1, 3))
-    d_w = 0.5 * PIXELS * 0.5 * (smooth.roll(-1, 2) - smooth.roll(1, 2))
-    d_v = 0.5 * CHANNELS * 0.5 * (smooth.roll(-1, 1) - smooth.roll(1, 1))
-    at = (torch.arange(PIXELS, dtype=frame.dtype, device=frame.device) + 0.5) / (0.5 * PIXELS) - 1
-    # The position angle grows from the minor axis' negative side: u = xi sin + eta cos, w = xi cos - eta sin.
-    d_pa = d_u * at[:, None] - d_w * at
-    odd = frame - mean
-    # Derivatives roll around the edges, where there is nothing; the minor axis blank, the step is not to be trusted.
-    valid = (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
-    odd = odd * valid[:, None]
-    faint = mean.abs() < mean.amax((1, 2, 3), keepdim=True) * 0.1
-    faint = faint & valid[:, None]
-    variance = (odd**2 * faint).sum((1, 2, 3)) / faint.sum((1, 2, 3)).clamp(min=1)
-    # The mirror average takes a quarter of the variance with it.
-    noise = torch.sqrt(variance / 0.75).clamp(min=1e-4)
-    templates = torch.stack([-d_u, -d_w, -d_v, d_pa], 1)
-    templates = (templates * (valid[:, None] * emission)[:, None]).flatten(2)
-    normal = templates @ templates.transpose(1, 2)
-    ridge = 1e-3 * torch.diagonal(normal, dim1=1, dim2=2).mean(-1) + 1e-9
-    normal = normal + ridge[:, None, None] * torch.eye(4, dtype=frame.dtype, device=frame.device)
-    right = (templates @ odd.flatten(1)[:, :, None])[..., 0]
-    step = torch.linalg.solve(normal, right)
-    covariance = torch.linalg.inv(normal)
-    error = torch.sqrt(torch.diagonal(covariance, dim1=1, dim2=2).clamp(min=1e-16)) * noise[:, None]
-    rest = odd - (step[:, None] @ templates)[:, 0].view_as(odd)
-    return step, error, noise, rest
-
-
-def _over_neighbours(cube, operation):
-    """Reduce each voxel with its 26 neighbours, an axis at a time: several times faster than torch's 3-D pooling."""
-    for axis in (1, 2, 3):
-        cube = operation(operation(cube, cube.roll(1, axis)), cube.roll(-1, axis))
-    return cube
+def _unevenness(rest, bright, noise):
+    """Half the logarithm of the power (batch,) of the odd part of the galaxy's moment 0, over that of white noise."""
+    power = ((rest * bright).sum(1) ** 2).sum((1, 2))
+    return 0.5 * torch.log((power / bright.sum((1, 2, 3)).clamp(min=1) / noise**2).clamp(min=1e-3))
 
 
 def _noise_correlation(rest, faint):
