@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import QTable
 
 from .errors import FormError, KinematicsError
-from .forms.base import KINDS
+from .forms.base import KINDS, Form
 from .options import fresh_seed
 
 __all__ = ["compare", "rank_fits"]
@@ -91,6 +91,7 @@ def rank_fits(fits):
         _check_refined(fit)
     for fit in fits[1:]:
         _check_ground(fits[0], fit)
+    _check_normalised(fits)
     order = sorted(fits, key=lambda fit: -fit.meta["log_evidence"])
     best = order[0].meta
     rows = []
@@ -110,6 +111,34 @@ def rank_fits(fits):
     table = QTable(rows)
     table.meta = {"object": order[0].meta.get("object"), "flux_prior": list(best["flux_prior"])}
     return table
+
+
+def _check_normalised(fits):
+    """Refuse evidences under priors whose integral is not known, where it is not the same for all."""
+    common = set.intersection(*(set(fit.forms.parameter_names) for fit in fits))
+    for fit in fits:
+        own = fit.options["priors"]
+        for name, prior in own.items():
+            if name not in common and isinstance(prior, dict) and not {"low", "high"} <= set(prior):
+                raise KinematicsError(
+                    f"a prior on {name} with one bound, whose integral is infinite",
+                    "both bounds, where not all of the forms have the parameter",
+                    f"priors={{{name!r}: dict(low=, high=)}}",
+                )
+        for slot, columns in fit.forms.slots.items():
+            form = getattr(fit.forms, slot)
+            alike = all(getattr(other.forms, slot).parameters == form.parameters for other in fits)
+            if form.prior_residuals is None or alike:
+                continue
+            joint = f"{form.name}, whose parameters have a prior together"
+            if form.log_prior_norm.__func__ is Form.log_prior_norm.__func__:
+                raise KinematicsError(f"{joint} that is not normalised", "log_prior_norm() of the form", None)
+            changed = [name for name in columns if name in own or name in fit.options["fixed"]]
+            if changed:
+                found = f"{joint}, with priors of its own on {', '.join(changed)}"
+                raise KinematicsError(
+                    found, "the form's own priors, whose norm is known", "fit() without priors= of them"
+                )
 
 
 def _slots(items):

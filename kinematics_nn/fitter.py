@@ -1,16 +1,14 @@
 """The network behind the signature of astropy's fitters."""
 
 import numpy as np
-from astropy import units as u
 from astropy.modeling.fitting import Covariance, StandardDeviations
 
-from .errors import FormError, KinematicsError, WrongUnit
+from .constraints import DISC_UNITS, check_tied, columns_of, constraints, with_all_units
+from .errors import FormError, KinematicsError
 from .models import model_class, model_with_units
-from .velocity_field import DiscVelocityField, curve_names
+from .velocity_field import DiscVelocityField
 
 __all__ = ["NetworkFitter"]
-
-_DISC_UNITS = {"inclination": u.deg, "pa": u.deg, "east": u.arcsec, "north": u.arcsec, "vsys": u.km / u.s}
 
 
 class NetworkFitter:
@@ -86,15 +84,16 @@ class NetworkFitter:
         from .fitting import fit
 
         _check(model, options)
-        model = _with_all_units(model)
-        parts = _parts(model, options)
+        model = with_all_units(model)
+        parts = _columns(model, options)
         options.setdefault("method", "network")
-        options["fixed"] = _fixed(model, parts) | dict(options.get("fixed") or {})
-        options["priors"] = _bounds(model, parts) | dict(options.get("priors") or {})
+        fixed, priors = constraints(model, parts)
+        options["fixed"] = fixed | dict(options.get("fixed") or {})
+        options["priors"] = priors | dict(options.get("priors") or {})
         result = fit(cube, rotation_curve=model.form, **options)
         if result.forms.rotation_curve is not model.form:
             model = _of_form(result.forms.rotation_curve, model)
-            parts = _parts(model, options)
+            parts = _columns(model, options)
         free = [name for name in model.param_names if not model.fixed[name]]
         for name in free:
             column, _, scale = parts[name]
@@ -118,28 +117,16 @@ def _check(model, options):
         )
     if "rotation_curve" in options:
         raise KinematicsError("rotation_curve= beside a model", "one of them", "NetworkFitter()(model, cube)")
-    tied = [name for name, tie in model.tied.items() if tie]
-    if tied:
-        raise KinematicsError(
-            f"{', '.join(tied)} tied to other parameters",
-            "parameters that are free, fixed or bounded",
-            "a form of one parameter less, kinematics_nn.register(YourForm)",
-        )
+    check_tied(model)
 
 
-def _with_all_units(model):
-    """Copy the model; where some parameters have units, the others get those that go with them, as astropy does it."""
-    model = model.copy()
-    parameters = [getattr(model, name) for name in model.param_names]
-    if all(parameter.unit is None for parameter in parameters):
-        return model
-    length = next(iter((model.input_units or {}).values()), u.arcsec)
-    speed = next(iter((model.return_units or {}).values()), u.km / u.s)
-    units = model._parameter_units_for_data_units(dict.fromkeys(model.inputs, length), {model.outputs[0]: speed})
-    for parameter in parameters:
-        if parameter.unit is None and parameter.name in units:
-            setattr(model, parameter.name, parameter.value * units[parameter.name])
-    return model
+def _columns(model, options):
+    from .decoder import Forms
+    from .forms import get_form
+
+    light = get_form(options.get("surface_brightness", "exponential"), "surface_brightness")
+    dispersion = get_form(options.get("velocity_dispersion", "constant"), "velocity_dispersion")
+    return columns_of(model, Forms(model.form, light, dispersion), options.get("distance"))
 
 
 def _of_form(form, model):
@@ -147,69 +134,9 @@ def _of_form(form, model):
     bare = all(getattr(model, name).unit is None for name in model.param_names)
     curve = model_class(form)() if bare else model_with_units(form, **form.defaults())
     if isinstance(model, DiscVelocityField):
-        disc = {name: getattr(model, name) for name in _DISC_UNITS}
+        disc = {name: getattr(model, name) for name in DISC_UNITS}
         values = {name: p.value if p.unit is None else p.quantity for name, p in disc.items()}
         constraints = {what: {name: getattr(p, what) for name, p in disc.items()} for what in ("fixed", "bounds")}
         curve = DiscVelocityField(**values, **constraints, rotation_curve=curve)
     curve.name, curve.meta = model.name, model.meta
     return curve
-
-
-def _parts(model, options):
-    """Of each parameter of the model: its column in a fit's samples, the unit there, and the model's unit in it."""
-    from .decoder import Forms
-    from .forms import get_form
-
-    form = model.form
-    light = get_form(options.get("surface_brightness", "exponential"), "surface_brightness")
-    dispersion = get_form(options.get("velocity_dispersion", "constant"), "velocity_dispersion")
-    columns = Forms(rotation_curve=form, surface_brightness=light, velocity_dispersion=dispersion).slots[
-        "rotation_curve"
-    ]
-    names = dict(zip(form.names(), form.names(), strict=True))
-    parts = {}
-    if isinstance(model, DiscVelocityField):
-        names = curve_names(form)
-        parts = {name: (name, unit, unit == u.arcsec) for name, unit in _DISC_UNITS.items()}
-    for known, column in zip(form.parameters, columns, strict=True):
-        parts[names[known.name]] = column, u.Unit(known.unit), known.powers[1]
-    distance = options.get("distance")
-    return {
-        name: (column, unit, _scale(getattr(model, name), unit, power, distance))
-        for name, (column, unit, power) in parts.items()
-    }
-
-
-def _scale(parameter, unit, power, distance):
-    """One of a parameter's units, in the unit of the fit; lengths to some power are angles at the distance."""
-    if parameter.unit is None:
-        return 1.0
-    one = 1 * parameter.unit
-    if power and distance is not None and not one.unit.is_equivalent(unit):
-        one = one * (u.rad / u.Quantity(distance)) ** float(power)
-    try:
-        return float(one.to_value(unit))
-    except u.UnitConversionError as error:
-        remedy = "distance=10*u.Mpc" if power and distance is None else None
-        raise WrongUnit(f"{parameter.name} is {parameter.quantity}", f"a unit like {unit}", remedy) from error
-
-
-def _fixed(model, parts):
-    """What the model holds, as `fit` takes it."""
-    return {
-        column: getattr(model, name).value * scale * unit
-        for name, (column, unit, scale) in parts.items()
-        if model.fixed[name]
-    }
-
-
-def _bounds(model, parts):
-    """The limits that the user gave the model, as priors: those that every model of the form has say nothing new."""
-    priors = {}
-    for name, (column, unit, scale) in parts.items():
-        given = model.bounds[name]
-        if model.fixed[name] or given == getattr(type(model), name).bounds:
-            continue
-        ends = zip(("low", "high"), given, strict=True)
-        priors[column] = {end: value * scale * unit for end, value in ends if value is not None}
-    return priors

@@ -53,7 +53,8 @@ def fit(
     cube : `~spectral_cube.SpectralCube`, str or path
         The cube, or the path of one.
     rotation_curve, surface_brightness, velocity_dispersion : str, form or astropy model
-        Functional forms; ``kinematics-nn forms`` lists the names.
+        Functional forms; ``kinematics-nn forms`` lists the names. What a model holds (``fixed``) is held, and its own
+        ``bounds`` are a prior that is 0 outside; what ``fixed`` and ``priors`` say goes before. Its values say nothing.
     thickness : `~astropy.units.Quantity`, optional
         Holds the vertical scale height, as ``fixed`` does; free by default.
     method : {"refined", "network"}
@@ -102,6 +103,7 @@ def fit(
     ----------
     .. [1] Dawson, Davis, Gomez & Schock (2021), MNRAS 503, 574.
     """
+    from .constraints import model_constraints
     from .decoder import Forms
     from .forms import get_form
     from .inference.diagnosis import diagnose
@@ -110,21 +112,24 @@ def fit(
     from .observation import observe, opened
     from .results import KinematicFit
 
-    held = [*(fixed or {}), *([] if thickness is None else ["thickness"])]
-    check_options(method, n_samples, min_ess, fallback, held, priors or {}, lsf)
+    given = {
+        "rotation_curve": rotation_curve,
+        "surface_brightness": surface_brightness,
+        "velocity_dispersion": velocity_dispersion,
+    }
+    forms = Forms(**{slot: get_form(form, slot) for slot, form in given.items()})
+    of_models = model_constraints(given.values(), forms, distance)
+    fixed, priors = (one | dict(own or {}) for one, own in zip(of_models, (fixed, priors), strict=True))
+    held = [*fixed, *([] if thickness is None else ["thickness"])]
+    check_options(method, n_samples, min_ess, fallback, held, priors, lsf)
     lsf = line_spread(lsf)
-    forms = Forms(
-        rotation_curve=get_form(rotation_curve, "rotation_curve"),
-        surface_brightness=get_form(surface_brightness, "surface_brightness"),
-        velocity_dispersion=get_form(velocity_dispersion, "velocity_dispersion"),
-    )
     distance = distance_text(distance)
     device = torch_device(device)
     n_samples, seed = int(n_samples), fresh_seed(seed)
     info = weights_info(weights)
     check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
-    own_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
+    own_priors({name: prior for name, prior in priors.items() if name != "flux"}, forms, u.one)
     cube = opened(cube)
     observation = observe(
         cube,
@@ -144,8 +149,8 @@ def fit(
         "min_ess": min_ess,
         "fallback": fallback,
         "lsf": lsf,
-        "fixed": dict(fixed or {}) | ({} if thickness is None else {"thickness": thickness}),
-        "priors": dict(priors or {}),
+        "fixed": fixed | ({} if thickness is None else {"thickness": thickness}),
+        "priors": priors,
         "weights": weights,
         "device": device,
     }

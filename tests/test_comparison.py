@@ -13,6 +13,7 @@ from kinematics_nn.comparison import compare, rank_fits
 from kinematics_nn.decoder import Forms
 from kinematics_nn.errors import FormError, KinematicsError
 from kinematics_nn.forms import get_form
+from kinematics_nn.forms.base import Form
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,42 @@ def test_another_noise_is_refused(observation):
 def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
     own = made(observation, "sersic", options={"lsf": 0.0, "priors": {"n": (1, 0.1)}, "fixed": {}})
     assert len(rank_fits([made(observation), own])) == 2
+
+
+def test_a_prior_without_an_end_is_refused_but_where_all_have_it(observation):
+    def options(**priors):
+        return {"options": {"lsf": 0.0, "priors": priors, "fixed": {}}}
+
+    with pytest.raises(KinematicsError, match="a prior on n with one bound"):
+        rank_fits([made(observation), made(observation, "sersic", **options(n={"low": 0.5}))])
+    assert len(rank_fits([made(observation), made(observation, "sersic", **options(n={"low": 0.5, "high": 4}))])) == 2
+    half = options(vmax={"low": 50 * u.km / u.s})
+    assert len(rank_fits([made(observation, **half), made(observation, "gaussian", **half)])) == 2
+
+
+def test_joint_priors_count_only_as_their_form_normalises_them(observation):
+    """Rings are smooth: the norm of that prior is known under their own priors alone."""
+    rings = get_form("rings", "rotation_curve").for_observation(observation)
+    plain = made(observation)
+
+    def ringed(**priors):
+        fit = made(observation, options={"lsf": 0.0, "priors": priors, "fixed": {}})
+        fit.forms = replace(fit.forms, rotation_curve=rings)
+        return fit
+
+    assert len(rank_fits([plain, ringed()])) == 2
+    name = rings.names()[0]
+    with pytest.raises(KinematicsError, match=f"priors of its own on {name}"):
+        rank_fits([plain, ringed(**{name: (100, 10)})])
+    assert len(rank_fits([ringed(**{name: (100, 10)}), ringed(**{name: (100, 10)})])) == 2
+
+    class Loose(rings):
+        log_prior_norm = classmethod(Form.log_prior_norm.__func__)
+
+    loose = made(observation)
+    loose.forms = replace(loose.forms, rotation_curve=Loose)
+    with pytest.raises(KinematicsError, match="not normalised"):
+        rank_fits([plain, loose])
 
 
 def test_the_network_has_no_evidence(cube, observation):

@@ -180,6 +180,30 @@ def test_forms_may_be_models(cube):
     assert isinstance(by_model.rotation_curve, TanhRotationCurve)
 
 
+def test_a_models_bounds_are_a_prior_and_what_is_asked_for_goes_before(cube):
+    model = ArctanRotationCurve(vmax=1e5 * u.m / u.s, r_turn=1 * u.kpc, bounds={"vmax": (2.05e5, 3e5)})
+    distance = 10 * u.Mpc
+    fitted = quick(cube, rotation_curve=model, distance=distance)
+    assert value(fitted, "vmax").min() >= 205
+    assert value(fitted, "vmax").max() <= 300
+    assert fitted.options["priors"]["vmax"] == {"low": 205 * KM_S, "high": 300 * KM_S}
+    asked = quick(cube, rotation_curve=model, distance=distance, priors={"vmax": (200, 20)})
+    assert asked.options["priors"] == {"vmax": (200, 20)}
+    # Radii in kpc are asked for a distance only where something is said of them.
+    assert same(quick(cube, rotation_curve=ArctanRotationCurve(200 * KM_S, 1 * u.kpc)), quick(cube))
+
+
+def test_a_models_held_parameter_is_held(cube):
+    model = ArctanRotationCurve(vmax=200 * KM_S, r_turn=1.5 * u.arcsec, fixed={"r_turn": True})
+    with pytest.raises(KinematicsError, match="r_turn held fixed with method='network'"):
+        quick(cube, rotation_curve=model)
+    fitted = quick(cube, rotation_curve=model, method="refined", min_ess=50)
+    assert np.all(value(fitted, "r_turn") == 1.5)
+    tied = ArctanRotationCurve(vmax=200 * KM_S, tied={"r_turn": lambda model: 2})
+    with pytest.raises(KinematicsError, match="r_turn tied to other parameters"):
+        quick(cube, rotation_curve=tied)
+
+
 # Seeds
 
 

@@ -109,8 +109,9 @@ def add_calibrate_arguments(sub):
     """Declare what ``kinematics-nn calibrate`` takes."""
     sub.add_argument("--out", metavar="FOLDER", required=True, help="of the run: parts, tables and a figure")
     whose = "whose code makes them; broken: clumpy, holed, lopsided, or of other curves than they are fitted with; "
-    whose += "varied: KinMS's, over all that the network is to serve, half of them of other forms"
-    sub.add_argument("--galaxies", choices=("own", "kinms", "broken", "varied"), default="own", help=whose)
+    whose += "varied: KinMS's, over all that the network is to serve, half of them of other forms; "
+    whose += "troubled: such with uneven light, warps and flawed cubes"
+    sub.add_argument("--galaxies", choices=("own", "kinms", "broken", "varied", "troubled"), default="own", help=whose)
     sub.add_argument("--method", choices=("refined", "network"), default="refined")
     sub.add_argument("--n", type=int, default=1000, help="galaxies, all shards together")
     sub.add_argument("--seed", type=int, default=1)

@@ -16,6 +16,7 @@ from .coverage import coverage_table, error_table, rank_row
 from .diagnosis import beams_across
 from .mock import GALAXIES, draw_mock, observe_mock
 from .mock_files import kept_cube
+from .troubled import trouble_mock
 from .varied import vary_mock
 
 __all__ = ["BINNED_BY", "CHUNK", "calibrate", "read_rows", "report", "write_report"]
@@ -48,9 +49,10 @@ def calibrate(
     ----------
     folder : path
         Of one run; parts are in ``parts/``.
-    galaxies : {"own", "kinms", "broken", "varied"}
+    galaxies : {"own", "kinms", "broken", "varied", "troubled"}
         Whose code renders them; the broken ones are our own, and not what they are fitted with; the varied ones are
-        KinMS's, over all that the network is to serve, and half of them of other forms.
+        KinMS's, over all that the network is to serve, and half of them of other forms; the troubled ones are such with
+        uneven light, warps and flawed cubes, as often as the network's training has them.
     method : {"refined", "network"}
     n : int
         Galaxies of the run, all shards together. A later run may have more.
@@ -59,7 +61,7 @@ def calibrate(
         Which, from 0, of how many.
     forms : dict, optional
         Slot to form, of the galaxies and of the fits; arctan, exponential and constant by default. Varied galaxies are
-        drawn about the default ones whatever these are.
+        drawn about the default ones whatever these are, and troubled ones too.
     options : dict, optional
         More arguments of `kinematics_nn.fit`.
     keep : path, optional
@@ -180,7 +182,11 @@ def write_report(rows, folder, least=150):
     return paths
 
 
-_DRAWS = {"broken": break_mock, "varied": vary_mock}  # of a generator and the forms of the fit
+_DRAWS = {
+    "broken": break_mock,
+    "varied": vary_mock,
+    "troubled": trouble_mock,
+}  # of a generator and the forms of the fit
 
 
 def _galaxy(number, galaxies, forms, seed, keep, options):
@@ -188,7 +194,7 @@ def _galaxy(number, galaxies, forms, seed, keep, options):
     import kinematics_nn
 
     draws = np.random.default_rng([seed, number, 0])
-    drawn = _forms(None) if galaxies == "varied" else forms
+    drawn = _forms(None) if galaxies in ("varied", "troubled") else forms
     mock = _DRAWS[galaxies](draws, drawn) if galaxies in _DRAWS else draw_mock(draws, drawn, galaxies)
     names = [name for name in _names(drawn) if name in mock.truth]
     rng = np.random.default_rng([seed, number, 1])

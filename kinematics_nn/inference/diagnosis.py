@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..decoder import render
+from .space import observation_scales
 
 __all__ = ["beams_across", "diagnose", "disc_flags", "form_priors"]
 
@@ -80,11 +81,7 @@ def form_priors(observation, forms, r50):
 
     ``r50`` (n,) [arcsec] is the half-light radius of the samples, a scale that some of them are in.
     """
-    scales = {
-        "r_scale": np.median(r50) / 1.678,
-        "beam": np.sqrt(observation.beam[0] * observation.beam[1]),
-        "field": 0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta)),
-    }
+    scales = observation_scales(observation) | {"r_scale": np.median(r50) / 1.678}
     return {
         column: parameter.prior.resolve(scales)
         for slot, columns in forms.slots.items()

@@ -8,6 +8,7 @@ __all__ = ["line_width"]
 
 _WAVES, _SPEEDS = 32, 64
 _NARROWEST = 1.2 / _WAVES  # dispersion over the half-width of the band, below which the series would ring
+_FAINT = 0.03  # share of the light that is left out, in the outermost rings
 
 
 def line_width(speed, light, radii, inclination, dispersion):
@@ -23,7 +24,7 @@ def line_width(speed, light, radii, inclination, dispersion):
     light : Tensor (draw, ring)
         Face-on surface brightness at ``radii``, any unit.
     radii : Tensor (draw, ring)
-        Evenly spaced in the logarithm [arcsec].
+        Ascending [arcsec].
     inclination : Tensor (draw,)
         [rad].
     dispersion : Tensor (draw,)
@@ -37,10 +38,13 @@ def line_width(speed, light, radii, inclination, dispersion):
     speed, light, radii = speed.float(), light.float(), radii.float()
     projected = speed * torch.sin(inclination).float()[:, None]
     sigma = dispersion.float()
+    weight = light * radii * torch.gradient(radii, dim=1)[0]
+    # The band ends where the galaxy does: a curve that still rises beyond would make it too wide to resolve the line.
+    beyond = weight.flip(1).cumsum(1).flip(1) < _FAINT * weight.sum(1, keepdim=True)
+    projected, weight = projected.masked_fill(beyond, 0.0), weight.masked_fill(beyond, 0.0)
     top = projected.abs().amax(1) + 4 * sigma
     sigma = torch.maximum(sigma, _NARROWEST * top)
     k = math.pi * torch.arange(_WAVES)
-    weight = light * radii**2  # R dR is R^2 dlnR
     rings = (torch.special.bessel_j0(projected[:, :, None] / top[:, None, None] * k) * weight[:, :, None]).sum(1)
     waves = rings * torch.exp(-0.5 * ((sigma / top)[:, None] * k) ** 2)
     waves[:, 0] *= 0.5

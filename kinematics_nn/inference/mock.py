@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +20,10 @@ from .space import ParameterSpace
 
 __all__ = ["GALAXIES", "Mock", "Skies", "draw_mock", "kinms_cube", "mock_grid", "observe_mock"]
 
-GALAXIES = ("own", "kinms", "broken", "varied")
+GALAXIES = ("own", "kinms", "broken", "varied", "troubled")
 """Whose code renders the galaxies; "broken": our own, galaxies that are not what they are fitted with; "varied":
-KinMS's, of other forms in half of them, over all that the network is to serve."""
+KinMS's, of other forms in half of them, over all that the network is to serve; "troubled": the same with uneven light,
+warps, and cubes that are cut, blank in part, or noisier to their edge."""
 
 INCLINATION = (5.0, 90.0)  # deg
 SNR = (3.0, 50.0)  # of the brightest voxel
@@ -99,8 +101,8 @@ def draw_mock(rng, forms, galaxies="own", skies=None):
     ----------
     rng : `~numpy.random.Generator`
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms", "broken", "varied"}
-        KinMS's have round beams; the others are drawn as one (`break_mock` breaks them, `vary_mock` varies them).
+    galaxies : {"own", "kinms", "broken", "varied", "troubled"}
+        KinMS's have round beams; the others are drawn as one (`break_mock`, `vary_mock`, `trouble_mock` go on).
     skies : Skies, optional
 
     Returns
@@ -154,7 +156,7 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     rng : `~numpy.random.Generator`
         Of the noise, and of KinMS's clouds.
     forms : `~kinematics_nn.decoder.Forms`
-    galaxies : {"own", "kinms", "broken", "varied"}
+    galaxies : {"own", "kinms", "broken", "varied", "troubled"}
         Whose code renders it.
 
     Returns
@@ -181,6 +183,12 @@ def observe_mock(mock, rng, forms, galaxies="own"):
 
         clean, kept = render_varied(mock, rng, correlation, covariance)
         snr *= kept
+    elif galaxies == "troubled":
+        from .troubled import spoil_cube, troubled_disc
+        from .varied import render_varied
+
+        clean, kept = render_varied(mock, rng, correlation, covariance, partial(troubled_disc, mock, rng))
+        snr *= kept
     elif galaxies == "kinms":
         needed = _clouds_needed(mock, forms, correlation, covariance)
         n_clouds = int(np.clip(needed, *_CLOUDS))
@@ -189,14 +197,19 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     else:
         clean = _own_cube(mock, forms)
     rms = float(clean.max()) / snr
-    data = u.Quantity((clean + rms * correlation.draw(clean.shape, rng)).astype(np.float32), u.Jy / u.beam)
+    noise = rms * correlation.draw(clean.shape, rng)
     header = _header(mock)
     major, minor, angle = mock.beam
     beam = Beam(major * u.arcsec, minor * u.arcsec, angle * u.deg)
-    return SpectralCube(data, WCS(header), header=header, beam=beam), rms
+
+    def cube(data):
+        data = u.Quantity(data.astype(np.float32), u.Jy / u.beam)
+        return SpectralCube(data, WCS(header), header=header, beam=beam)
+
+    return (spoil_cube(mock, rng, cube, clean, noise) if galaxies == "troubled" else cube(clean + noise)), rms
 
 
-def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_clouds, seed):
+def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_clouds, seed, angles=None, clouds=None):
     """Render a galaxy by KinMS (Davis et al. 2013, MNRAS 429, 534), which throws clouds.
 
     An undisplaced disc lies on the centre of pixel and channel N / 2 of an even number N. The field is rendered twice
@@ -219,6 +232,11 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
         FWHM [arcsec] of the round beam; without one, the light is that of the sky, in a field twice as wide.
     n_clouds, seed : int
         The seed at least 1.
+    angles : (ndarray (n,), ndarray (n,)), optional
+        Inclination and position angle [deg] at the radii, of a disc that is warped.
+    clouds : ndarray (n_clouds, 3), optional
+        Where they are in the face-on disc [arcsec], along the line of nodes, across, and above; as ``profile`` has it
+        and evenly around by default.
 
     Returns
     -------
@@ -244,8 +262,8 @@ def kinms_cube(truth, *, profile, curve, radius, shape, pixel, channel, beam, n_
             nSamps=n_clouds, seed=seed, cleanOut=beam is None,
         )  # fmt: skip
         cube, clouds, velocity = simulator.model_cube(
-            truth["inclination"],
-            truth["pa"],
+            *(angles or (truth["inclination"], truth["pa"])),
+            inClouds=[] if clouds is None else clouds,
             gasSigma=truth["velocity_dispersion"],
             diskThick=truth["thickness"],
             sbProf=profile,

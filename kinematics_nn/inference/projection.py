@@ -18,6 +18,8 @@ from ..network.targets import LIGHT, LIGHT_FLOOR, MULTIPLES, SPEED, SPEED_FLOOR,
 __all__ = ["project"]
 
 _ITERATIONS = 12
+_NEAR_V22 = MULTIPLES.index(1.5)
+_ANY = 1e3  # times the galaxy's own speed, and as small a part, that the one amplitude of a curve may be
 _EXCLUDED = 7.0
 """What the best curves of a form leave of the draws' mean, squared in their errors, from where it is not the galaxy's.
 
@@ -25,7 +27,7 @@ Of 155 KinMS galaxies of the form 3 were above, of 150 others 90 (those of ``cal
 """
 
 
-def project(targets, frame, forms, beam):
+def project(targets, frame, forms, scales):
     """Parameters of ``forms`` for each draw.
 
     Parameters
@@ -36,8 +38,9 @@ def project(targets, frame, forms, beam):
         Of the same galaxy, with scalar attributes.
     forms : Forms
         Rotation curve and surface brightness to fit.
-    beam : float
-        Geometric mean of the beam's FWHM [arcsec]; some priors scale with it.
+    scales : dict of str to float
+        ``beam`` and ``field`` [arcsec], as `~kinematics_nn.inference.space.observation_scales` has them: some priors
+        count in them.
 
     Returns
     -------
@@ -56,8 +59,8 @@ def project(targets, frame, forms, beam):
     frame = _double(frame)
     disc = decode_targets(targets, frame)
     sine = torch.sin(disc.inclination)
-    scale = float(disc.r50.median())
-    shape = _Shape(forms, scale, float(disc.speed[:, -3].median()), beam, frame)
+    r50, speed = float(disc.r50.median()), float(disc.speed[:, _NEAR_V22].median())
+    shape = _Shape(forms, r50, speed, scales | {"r_scale": r50 / 1.678}, frame)
     # The speeds are fitted in the plane of the disc; what inclination does to all of them alike, the amplitude takes.
     wanted = targets[:, fitted].clone()
     wanted[:, 1 + len(MULTIPLES) :] -= torch.log(sine.clamp(min=1e-3))[:, None]
@@ -92,25 +95,32 @@ class _Shape:
     """The forms' curves as functions of unbounded parameters, and their batched fit.
 
     A parameter with a log-uniform prior is a sigmoid in its logarithm between the prior's limits, another one in its
-    value. Speeds are bounded around the galaxy's own, wider than any prior.
+    value. The one amplitude of a curve has no other limits than a speed can have: the network has seen galaxies of
+    any. Of several, which the data may not tell apart, each keeps its prior, which reaches the galaxy's speed.
     """
 
-    def __init__(self, forms, r50, speed, beam, frame):
+    def __init__(self, forms, r50, speed, scales, frame):
         self.forms = forms
-        scales = {"r_scale": r50 / 1.678, "beam": beam, "field": 4 * float(frame.extent)}
         self.slots = (forms.surface_brightness, forms.rotation_curve)
-        low, high, log = [], [], []
+        low, high, log, start = [], [], [], []
+        amplitudes = [p for p in forms.rotation_curve.parameters if _is_amplitude(p)]
         for form in self.slots:
             for parameter in form.parameters:
                 prior = parameter.prior.resolve(scales)
                 lo, hi = prior.lo, prior.hi
                 if not np.isfinite([lo, hi]).all():
                     lo, hi = prior.ppf([1e-4, 1 - 1e-4])
-                if parameter.powers[0] == 1:
-                    lo, hi = 1e-3 * speed, 1e3 * speed
-                log.append(isinstance(prior, LogUniform) or parameter.powers[0] == 1)
+                own = None
+                if any(parameter is one for one in amplitudes):
+                    own = speed * r50 ** float(parameter.powers[1])
+                    lo, hi = (
+                        (own / _ANY, own * _ANY) if len(amplitudes) == 1 else (min(lo, 0.1 * own), max(hi, 4 * own))
+                    )
+                log.append(isinstance(prior, LogUniform))
                 low.append(np.log(lo) if log[-1] else lo)
                 high.append(np.log(hi) if log[-1] else hi)
+                start.append(0.5 if own is None else (np.log(own) - low[-1]) / (high[-1] - low[-1]))
+        self.start = torch.logit(torch.tensor(start, dtype=torch.float64), eps=0.02)
         self.low, self.high = (torch.tensor(a, dtype=torch.float64) for a in (low, high))
         self.log = torch.tensor(log)
         with_residuals = [form for form in self.slots if form.prior_residuals]
@@ -188,7 +198,7 @@ class _Shape:
         middle = torch.cat([wanted.median(0).values, prior.new_zeros(self.residuals)])
         wanted = torch.cat([wanted, prior], 1)
         starts = torch.logit(torch.rand(512, n, dtype=torch.float64, generator=generator).clamp(0.02, 0.98))
-        starts[0] = 0  # of many parameters none is near by chance: one start is the middle, every speed the galaxy's
+        starts[0] = self.start  # of many parameters none is near by chance: one start has every speed the galaxy's
         middle = middle.expand(len(starts), -1)
         middle_r50 = r50.median().expand(len(starts))
         chosen = _chi2(middle - self.model(starts, middle_r50), weights).topk(16, largest=False).indices
@@ -236,6 +246,11 @@ class _Shape:
 _DRAWS = 1000  # fitted at a time: few enough for the processor's cache
 _SETTLED = 1e-2  # of chi squared: a move of a tenth of a standard deviation
 _PULL = 3 / np.pi**2  # precision of a logistic variate, which a draw of the prior is in unbounded terms
+
+
+def _is_amplitude(parameter):
+    """Whether a parameter is a positive speed, or a speed over a radius, of which nothing but its size is known."""
+    return parameter.powers[0] == 1 and isinstance(parameter.prior, LogUniform)
 
 
 def _radii(r50):

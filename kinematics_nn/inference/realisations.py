@@ -15,6 +15,7 @@ from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
 from .derived import derived, derived_of_curves
 from .projection import project
+from .space import observation_scales
 
 __all__ = ["encoder_draws", "form_samples", "network_batch", "network_draws", "network_samples"]
 
@@ -142,9 +143,8 @@ def form_samples(observation, forms, targets, frame):
     dict
         Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
     """
-    beam = float(np.sqrt(observation.beam[0] * observation.beam[1]))
     with torch.no_grad():
-        disc, curve, light, possible_forms = project(targets, frame, forms, beam)
+        disc, curve, light, possible_forms = project(targets, frame, forms, observation_scales(observation))
     # The network measured on the cube's axis; speeds are the galaxy's own.
     scale = axis_scale(disc.vsys, observation.header["convention"])
     dispersion = disc.dispersion / scale

@@ -16,7 +16,7 @@ from .moments import moment_disc, overlooked
 from .nested import nested_sample
 from .quality import suit
 from .refinement import laplace
-from .space import PA_UNIT, ParameterSpace
+from .space import PA_UNIT, ParameterSpace, observation_scales
 from .surrogate import Thinned, least_models
 from .target import Target
 from .two_phase import TwoPhaseDraws, least_draws, two_phase
@@ -41,11 +41,7 @@ def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
     xi, eta, edges = observation.xi, observation.eta, observation.edges
     centre = float(xi.mean()), float(eta.mean()), float(0.5 * (edges[0] + edges[-1]))
     spread = float(np.ptp(xi) / 4), float(np.ptp(eta) / 4), float((edges[-1] - edges[0]) / 4)
-    scales = {
-        "beam": float(np.sqrt(observation.beam[0] * observation.beam[1])),
-        "field": float(0.5 * min(np.ptp(xi), np.ptp(eta))),
-        "r_scale": r_scale,
-    }
+    scales = observation_scales(observation) | {"r_scale": r_scale}
     return ParameterSpace(forms, centre, spread, pa, scales, fixed, priors)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ..forms.priors import LogUniform, Normal, Uniform
 
-__all__ = ["ParameterSpace", "PA_UNIT", "THICKNESS", "THIN_SHARE"]
+__all__ = ["PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
 
 PA_UNIT = 10.0
 """Degrees that a unit of the position angle's variate stands for: it has no normal prior."""
@@ -203,6 +203,14 @@ class ParameterSpace:
         at = torch.cat([(x[:, None] + moves).flatten(0, 1), (x[:, None] - moves).flatten(0, 1)])
         ahead, behind = self.parameters(at).chunk(2)
         return ((ahead - behind) / (2 * step)).unflatten(0, (n, free))
+
+
+def observation_scales(observation):
+    """What priors count in and an observation knows: ``beam`` and ``field`` of `~kinematics_nn.forms.priors.SCALES`."""
+    return {
+        "beam": float(np.sqrt(observation.beam[0] * observation.beam[1])),
+        "field": float(0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta))),
+    }
 
 
 def _share(x):

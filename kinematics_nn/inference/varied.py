@@ -55,7 +55,7 @@ def vary_mock(rng, forms):
     return replace(varied, shape=(n_channels + 2 * int(np.ceil(0.5 * wider)), *sides))
 
 
-def render_varied(mock, rng, correlation, covariance):
+def render_varied(mock, rng, correlation, covariance, disc=None):
     """Brightness [Jy/beam] of a mock by KinMS, without noise, and what is left of its S/N.
 
     The network sees what is smooth: clouds are as many as keep their noise a part of the telescope's in the mean over
@@ -69,6 +69,8 @@ def render_varied(mock, rng, correlation, covariance):
         Of the telescope's noise.
     covariance : ndarray (2, 2)
         Of the beam, in pixels.
+    disc : callable, optional
+        Takes profile, radii [arcsec] and the number of clouds, and returns what `kinms_cube` is to have beside.
 
     Returns
     -------
@@ -83,6 +85,7 @@ def render_varied(mock, rng, correlation, covariance):
     within = np.trapezoid(2 * np.pi * radius * profile, radius) / forms.surface_brightness.total(*light)
     needed = _clouds_needed(mock, correlation, covariance)
     n_clouds = int(np.clip(needed, *_CLOUDS))
+    more = {} if disc is None else disc(profile, radius, n_clouds)
     sky = kinms_cube(
         truth | {"flux": truth["flux"] * float(within)},
         profile=profile,
@@ -94,6 +97,7 @@ def render_varied(mock, rng, correlation, covariance):
         beam=None,
         n_clouds=n_clouds,
         seed=int(rng.integers(1, 1_000_000)),
+        **more,
     )
     area = np.pi / (4 * np.log(2)) * mock.beam[0] * mock.beam[1] / PIXEL**2
     return area * _seen(sky, covariance), min(1.0, np.sqrt(n_clouds / needed))

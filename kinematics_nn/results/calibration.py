@@ -17,6 +17,7 @@ WHOSE = {
     "kinms": "KinMS",
     "broken": "our own simulator, which break the model",
     "varied": "KinMS over the whole range, half of them of other forms than the fit's",
+    "troubled": "KinMS over the whole range, half of them of other forms, with uneven light, warps and flawed cubes",
 }
 
 

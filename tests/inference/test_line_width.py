@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from kinematics_nn.inference.derived import _RINGS
 from kinematics_nn.inference.line_width import line_width
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 RADII = np.geomspace(0.1, 4.0, 12) * 5.0
+ALL = _RINGS * 5.0
 
 
 def tensors(*arrays):
@@ -57,6 +59,30 @@ def test_is_that_of_test_particles(inclination, dispersion, r_turn):
     found = width(curve, np.exp(-1.678 * RADII / scale), math.radians(inclination), dispersion)
     # Twelve rings and 32 waves; the peak of a histogram is the highest of noisy ones.
     assert found == pytest.approx(wanted, rel=0.04)
+
+
+@pytest.mark.parametrize("light", ["exponential", "wide ring", "narrow ring"])
+@pytest.mark.parametrize("curve", ["flat", "rising", "slope"])
+def test_is_that_of_test_particles_of_all_the_light(curve, light):
+    """Particles to the end of the light, and a curve that rises beyond it, where the rings go on."""
+    rng, n = np.random.default_rng(2), 2_000_000
+    if light == "exponential":
+        radius = rng.gamma(2.0, 5.0 / 1.678, n)
+        profile = np.exp(-1.678 * ALL / 5)
+    else:
+        centre, spread = {"wide ring": (5.0, 1.2), "narrow ring": (5.0, 0.5)}[light]
+        radius = abs(centre + spread * rng.standard_normal(2 * n))
+        radius = radius[rng.random(2 * n) < radius / radius.max()]
+        profile = np.exp(-0.5 * ((ALL - centre) / spread) ** 2)
+    speed = {"flat": lambda r: 200 + 0 * r, "rising": lambda r: 127 * np.arctan(r / 4), "slope": lambda r: 20 * r}[
+        curve
+    ]
+    v = speed(radius) * np.cos(rng.uniform(0, np.pi, radius.size)) * np.sin(1.05) + rng.normal(0, 10, radius.size)
+    counts, edges = np.histogram(np.concatenate([v, -v]), 400, range=(-500, 500))
+    counts = np.convolve(counts, np.ones(5) / 5, "same")
+    wanted = 2 * (0.5 * (edges[1:] + edges[:-1]))[counts >= 0.5 * counts.max()][-1]
+    # Twenty rings, 32 waves, half of a bin of the histogram: 4 % in rings of light that turn rigidly.
+    assert width(speed(ALL), profile, 1.05, 10.0, ALL) == pytest.approx(wanted, rel=0.045)
 
 
 def test_scales_with_velocity_and_is_each_draws_own():

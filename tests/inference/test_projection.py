@@ -8,11 +8,20 @@ import pytest
 import torch
 
 from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import FormParameter, LogUniform, Normal, RotationCurve, get_form, list_forms, ops
+from kinematics_nn.forms import FormParameter, LogUniform, Normal, RotationCurve, Uniform, get_form, list_forms, ops
 from kinematics_nn.inference.derived import derived, derived_of_curves
 from kinematics_nn.inference.projection import project
 from kinematics_nn.network.frame import Frame
-from kinematics_nn.network.targets import LIGHT, MULTIPLES, SPEED, TARGETS, Disc, decode_targets, encode_targets
+from kinematics_nn.network.targets import (
+    LIGHT,
+    MULTIPLES,
+    SPEED,
+    SPEED_FLOOR,
+    TARGETS,
+    Disc,
+    decode_targets,
+    encode_targets,
+)
 
 R50, VMAX = 6.0, 180.0
 CURVES = [known.name for known in list_forms() if known.kind == "rotation_curve"]
@@ -28,6 +37,9 @@ FRAME = Frame(
     extent=double(20.0), width=double(220.0), flux=double(5.0),
 )  # fmt: skip
 SCALARS = replace(FRAME, **{k: v[0] for k, v in vars(FRAME).items() if v is not None})
+
+
+SCALES = {"beam": 3.0, "field": 80.0}
 
 
 def make_forms(curve="arctan", light="exponential"):
@@ -84,7 +96,7 @@ def cloud(targets, n, sigma, seed=1):
 def test_exact_curves_are_recovered():
     forms = make_forms()
     targets, truth = make_galaxy(forms)
-    disc, curve, light, _ = project(cloud(targets, 400, 1e-4), SCALARS, forms, beam=3.0)
+    disc, curve, light, _ = project(cloud(targets, 400, 1e-4), SCALARS, forms, SCALES)
     for name, wanted in truth.items():
         found = (curve | light)[name]
         # The weak pull to the middle of the prior moves what is fixed to a per cent by a tenth of that.
@@ -104,7 +116,7 @@ def test_the_curves_of_every_form_are_reached(curve, light):
     """Parameters may trade against one another (a Sérsic index, a sharpness); the curves may not."""
     forms = make_forms(curve, light)
     targets, _ = make_galaxy(forms)
-    disc, found_curve, found_light, possible = project(cloud(targets, 60, 3e-3), SCALARS, forms, beam=3.0)
+    disc, found_curve, found_light, possible = project(cloud(targets, 60, 3e-3), SCALARS, forms, SCALES)
     assert possible
     radii = R50 * torch.tensor(MULTIPLES, dtype=torch.float64)
     truth = torch.exp(targets[0, SPEED]) * 220.0 / math.sin(math.radians(55))
@@ -122,13 +134,60 @@ def test_the_curves_of_every_form_are_reached(curve, light):
         assert value.shape == (60,), name
 
 
+@pytest.mark.parametrize("size", [1.0, 100.0])
+def test_a_slope_is_found_at_any_angular_size(size):
+    """A speed over a radius has limits in that unit: a galaxy of ten arcminutes rises by 0.1 km/s an arcsec."""
+    forms = make_forms("linear")
+    targets, truth = make_galaxy(forms)
+    far = {name: size * getattr(SCALARS, name) for name in ("east", "north", "extent")}
+    scales = {name: size * value for name, value in SCALES.items()}
+    _, curve, *_ = project(cloud(targets, 200, 3e-3), replace(SCALARS, **far), forms, scales)
+    # Three standard errors of the mean of five speeds, of 0.3 % each, and the weak pull to the middle.
+    assert float(curve["slope"].median()) == pytest.approx(truth["slope"] / size, rel=0.01)
+
+
+def test_a_speed_may_be_signed():
+    """An amplitude with a prior that is not of a scale keeps it, and its sign."""
+
+    class Dented(RotationCurve):
+        name = "dented"
+        parameters = (
+            FormParameter("v_far", "km/s", 150.0, (0.0, 2000.0), LogUniform(10, 800), "far out"),
+            FormParameter(
+                "r_turn", "arcsec", 3.0, (0.0, 1e4), LogUniform(0.1, 3, relative_to="r_scale"), "of the rise"
+            ),
+            FormParameter("dent", "km/s", 0.0, (-500.0, 500.0), Uniform(-60, 60), "at half the size"),
+        )
+
+        @staticmethod
+        def evaluate(radius, v_far, r_turn, dent):
+            """Speed [km/s] at radius [arcsec]."""
+            return v_far * ops.tanh(radius / r_turn) + dent * ops.exp(-0.5 * (radius - 3.0) ** 2)
+
+    forms = replace(make_forms(), rotation_curve=Dented)
+    targets, _ = make_galaxy(make_forms())
+    speed = torch.as_tensor(Dented.evaluate(R50 * np.array(MULTIPLES), 180.0, 2.0, -40.0)) * math.sin(math.radians(55))
+    targets = targets.clone()
+    targets[0, SPEED] = torch.log(speed / 220.0 + SPEED_FLOOR)
+    _, curve, *_ = project(cloud(targets, 200, 3e-3), SCALARS, forms, SCALES)
+    assert float(curve["dent"].median()) == pytest.approx(-40, abs=3)
+
+
+def test_an_unseen_mass_keeps_its_prior():
+    targets, _ = make_galaxy(make_forms())
+    _, curve, *_ = project(
+        cloud(targets, 500, 0.3), SCALARS, make_forms("disc:freeman+halo:nfw+bulge:hernquist"), SCALES
+    )
+    assert float(curve["bulge_vmax"].min()) > 9.9  # of a prior from 10 to 800
+
+
 def test_a_cloud_gives_the_spread_of_linear_propagation():
     """Independent errors on every target: the parameters' covariance is that of weighted least squares."""
     forms = make_forms()
     targets, truth = make_galaxy(forms)
     sigma = 0.1
     draws = cloud(targets, 4000, sigma)
-    _, curve, light, _ = project(draws, SCALARS, forms, beam=3.0)
+    _, curve, light, _ = project(draws, SCALARS, forms, SCALES)
     names = list(truth)
     logs = torch.log(torch.stack([(curve | light)[name] for name in names], 1)).numpy()
 
@@ -177,7 +236,7 @@ def test_a_form_narrows_what_it_ties_together():
     """Sixteen noisy points on curves of three parameters: the curve is better known than any point of it."""
     forms = make_forms()
     targets, _ = make_galaxy(forms)
-    _, curve, *_ = project(cloud(targets, 2000, 0.1), SCALARS, forms, beam=3.0)
+    _, curve, *_ = project(cloud(targets, 2000, 0.1), SCALARS, forms, SCALES)
     radii = R50 * torch.tensor([1.0], dtype=torch.float64)
     speed = torch.log(forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve.values())))
     assert float(speed.std()) < 0.08
@@ -194,7 +253,7 @@ def test_what_is_correlated_with_the_curves_moves_with_them():
     draws[:, SPEED] += bump[:, None] * ripple
     draws[:, vsys] += 2 * bump
     before = float(draws[:, vsys].std())
-    disc, *_ = project(draws, SCALARS, forms, beam=3.0)
+    disc, *_ = project(draws, SCALARS, forms, SCALES)
     after = torch.asinh((disc.vsys - 900.0) / 220.0 / 0.02)
     assert before > 0.35
     assert float(after.std()) < 0.35 * before
@@ -205,7 +264,7 @@ def test_the_projected_speed_stays_while_the_inclination_is_uncertain():
     targets, _ = make_galaxy(forms)
     draws = cloud(targets, 2000, 1e-2)
     draws[:, 0] += 0.3 * torch.randn(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    disc, curve, *_ = project(draws, SCALARS, forms, beam=3.0)
+    disc, curve, *_ = project(draws, SCALARS, forms, SCALES)
     speed = forms.rotation_curve.evaluate(1.31 * disc.r50, *curve.values())
     assert float((speed.log()).std()) > 2 * float((speed * torch.sin(disc.inclination)).log().std())
     # 1 % on every target: the projection keeps to that where the plane's speed scatters by the sine's 10 %.
@@ -216,7 +275,7 @@ def test_a_form_that_the_curves_exclude_moves_nothing():
     """A ring of light, fitted by an exponential: what the network knows of the disc stays as it is."""
     targets, _ = make_galaxy(make_forms(light="ring"))
     draws = cloud(targets, 500, 0.05)
-    disc, _, _, possible = project(draws, SCALARS, make_forms(), beam=3.0)
+    disc, _, _, possible = project(draws, SCALARS, make_forms(), SCALES)
     assert not possible
     known = decode_targets(draws, FRAME)
     for name in ("inclination", "pa", "east", "vsys", "flux", "r50", "thickness"):
@@ -242,7 +301,7 @@ def test_what_every_disc_has_is_read_off_the_curves_as_off_a_form():
 def test_is_deterministic():
     forms = make_forms()
     draws = cloud(make_galaxy(forms)[0], 200, 0.05)
-    first, second = (project(draws, SCALARS, forms, beam=3.0)[1]["vmax"] for _ in range(2))
+    first, second = (project(draws, SCALARS, forms, SCALES)[1]["vmax"] for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -277,7 +336,7 @@ class Unbounded(RotationCurve):
 def test_what_the_curves_do_not_fix_keeps_its_prior():
     targets, _ = make_galaxy(make_forms())
     forms = replace(make_forms(), rotation_curve=Idle)
-    _, curve, *_ = project(cloud(targets, 2000, 0.03), SCALARS, forms, 3.0)
+    _, curve, *_ = project(cloud(targets, 2000, 0.03), SCALARS, forms, SCALES)
     found = np.log10(np.percentile(curve["idle"], [16, 50, 84]))
     # Log-uniform from 0.1 to 10. The pull is a Gaussian of the logistic's variance: its quantiles differ by a tenth.
     np.testing.assert_allclose(found, [-0.68, 0, 0.68], atol=0.15)
@@ -286,6 +345,6 @@ def test_what_the_curves_do_not_fix_keeps_its_prior():
 def test_a_prior_without_limits_is_taken():
     targets, _ = make_galaxy(make_forms())
     forms = replace(make_forms(), rotation_curve=Unbounded)
-    disc, curve, *_ = project(cloud(targets, 200, 0.03), SCALARS, forms, 3.0)
+    disc, curve, *_ = project(cloud(targets, 200, 0.03), SCALARS, forms, SCALES)
     assert torch.isfinite(curve["turn"]).all()
     assert torch.isfinite(disc.inclination).all()
