@@ -7,6 +7,7 @@ import torch
 from kinematics_nn.decoder import DiscDecoder, Forms, Quadrature, regular_grid
 from kinematics_nn.forms import get_form
 from kinematics_nn.network.frame import FACTS, Cubes
+from kinematics_nn.training.morphology import disc_plane
 
 FORMS = Forms(
     get_form("arctan", "rotation_curve"),
@@ -19,14 +20,21 @@ DISC = {
 }  # fmt: skip
 
 
-def make_cubes(*discs, snr=40.0, seed=1, shape=(36, 48, 48), beam=(5.0, 4.0, 25.0)):
-    """`Cubes` of discs (each a dict of what differs from `DISC`) with white noise; pixels of 1 arcsec."""
+def make_cubes(*discs, snr=40.0, seed=1, shape=(36, 48, 48), beam=(5.0, 4.0, 25.0), lopsided=None):
+    """`Cubes` of discs (each a dict of what differs from `DISC`) with white noise; pixels of 1 arcsec.
+
+    ``lopsided`` is how much brighter a disc is at two half-light radii, and at which angle from its major axis [rad].
+    """
     grid = regular_grid(shape, 1.0, 14.0, beam)
     decoder = DiscDecoder(grid, FORMS, Quadrature(13, 3))
     vectors = [[(DISC | disc)[name] for name in decoder.names] for disc in discs or ({},)]
+    parameters, n, light = torch.tensor(vectors), len(vectors), None
+    if lopsided is not None:
+        radius, azimuth = disc_plane(parameters, decoder.field)
+        radius, azimuth = (of.reshape(n, *decoder.field.shape) for of in (radius, azimuth))
+        light = 1 + lopsided[0] * (radius / (2 * 1.678 * DISC["r_scale"])) * torch.cos(azimuth - lopsided[1])
     with torch.no_grad():
-        clean = decoder(torch.tensor(vectors))
-    n = len(clean)
+        clean = decoder.beam(decoder.sky(parameters, light.clamp(min=0))) if lopsided else decoder(parameters)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
     data = clean / clean.amax((1, 2, 3), keepdim=True) * snr + noise
     return Cubes(
