@@ -45,6 +45,9 @@ class KinematicEncoder(nn.Module):
         Dropout rate.
     couplings : int
         Couplings of the density.
+    facts : int
+        How many of the `~kinematics_nn.network.frame.FACTS` it is told, the first ones: weights that were trained before
+        the last ones came serve as they did.
 
     Attributes
     ----------
@@ -52,16 +55,18 @@ class KinematicEncoder(nn.Module):
         Whether the convolutions run in bfloat16: twice the speed in training. Off by default.
     """
 
-    def __init__(self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4):
+    def __init__(
+        self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=len(FACTS)
+    ):
         super().__init__()
         self.settings = {
             "widths": list(widths), "bottleneck": bottleneck, "context": context, "dropout": dropout,
-            "couplings": couplings,
+            "couplings": couplings, "facts": facts,
         }  # fmt: skip
         n = len(TARGETS)
         self.half_precision = False
-        self.register_buffer("facts_mean", torch.zeros(len(FACTS)))
-        self.register_buffer("facts_std", torch.ones(len(FACTS)))
+        self.register_buffer("facts_mean", torch.zeros(facts))
+        self.register_buffer("facts_std", torch.ones(facts))
         self.register_buffer("target_mean", torch.zeros(n))
         self.register_buffer("target_matrix", torch.eye(n))
         self.register_buffer("ranks", torch.linspace(0, 1, NODES).repeat(n, 1))
@@ -70,13 +75,13 @@ class KinematicEncoder(nn.Module):
             *[_Block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(zip(channels, widths, strict=False))],
             nn.Flatten(),
         )
-        self.facts = nn.Sequential(nn.Linear(len(FACTS), 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
+        self.facts = nn.Sequential(nn.Linear(facts, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
         self.join = nn.Sequential(
             nn.Linear(widths[-1] * 8 + 64, bottleneck), nn.ReLU(), nn.Linear(bottleneck, bottleneck), nn.ReLU()
         )
         self.head = nn.Sequential(
             MonteCarloDropout(dropout),
-            nn.Linear(bottleneck + len(FACTS), bottleneck),
+            nn.Linear(bottleneck + facts, bottleneck),
             nn.ReLU(),
             MonteCarloDropout(dropout),
             nn.Linear(bottleneck, context),
@@ -86,6 +91,7 @@ class KinematicEncoder(nn.Module):
 
     def trunk(self, image, facts):
         """Everything before the first dropout: (batch, bottleneck + facts)."""
+        facts = facts[:, : len(self.facts_mean)]
         facts = ((facts - self.facts_mean) / self.facts_std).clamp(-6, 6)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision):
             features = self.image(image)
@@ -111,9 +117,24 @@ class KinematicEncoder(nn.Module):
         ``floor`` (len(TARGETS),) is the spread below which differences of a target do not matter; it keeps the
         whitening of nearly degenerate targets finite.
         """
+        facts = facts[:, : len(self.facts_mean)]
         self.facts_mean.copy_(facts.mean(0))
         self.facts_std.copy_(facts.std(0).clamp(min=1e-3))
         self.target_mean.copy_(targets.mean(0))
         covariance = torch.cov(targets.T.double()) + torch.diag(floor.double() ** 2)
         values, vectors = torch.linalg.eigh(covariance)
         self.target_matrix.copy_((vectors / values.sqrt()).T)
+
+    @torch.no_grad()
+    def start_from(self, other):
+        """Take another encoder's weights and scalings; facts that it was not told weigh nothing to begin with."""
+        own = self.state_dict()
+        known = len(other.facts_mean)
+        for name, value in other.state_dict().items():
+            if value.shape == own[name].shape:
+                own[name].copy_(value)
+                continue
+            if value.ndim > 1:  # what facts are multiplied by; they are the last columns
+                own[name].zero_()
+            columns = value.shape[-1] - known
+            own[name][..., : columns + known].copy_(value)

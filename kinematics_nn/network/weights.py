@@ -83,10 +83,10 @@ def _encoder(path, modified, device):
 
     from .encoder import KinematicEncoder
 
-    info = _info(path, modified)
+    info, tensors = _info(path, modified), load_file(path)
+    settings = info["settings"] | {"facts": len(tensors["facts_mean"])}
     with torch.random.fork_rng():  # the initial weights are drawn, and thrown away
-        encoder = KinematicEncoder(**info["settings"])
-    tensors = load_file(path)
+        encoder = KinematicEncoder(**settings)
     encoder.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in tensors.items()})
     return encoder.to(device).eval()
 

@@ -75,7 +75,8 @@ class Trainer:
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            self.encoder = KinematicEncoder(dropout=settings.dropout).to(self.device)
+            told = {} if start is None else {"facts": start.settings["facts"]}
+            self.encoder = KinematicEncoder(dropout=settings.dropout, **told).to(self.device)
         self.encoder.half_precision = settings.half_precision
         self.processes.normalise(self.encoder)
         for layer in dropout_layers(self.encoder):
@@ -92,8 +93,8 @@ class Trainer:
 
     def start_from(self, encoder):
         """Start from another encoder's weights, and keep its scalings."""
-        self.encoder.load_state_dict(encoder.state_dict())
-        self.average.module.load_state_dict(encoder.state_dict())
+        self.encoder.start_from(encoder)
+        self.average.module.load_state_dict(self.encoder.state_dict())
 
     @property
     def steps(self):

@@ -34,6 +34,26 @@ def galaxies():
     return image, 5 + 3 * torch.randn(5, len(FACTS), generator=generator(7))
 
 
+def test_an_encoder_that_was_told_less_is_gone_on_from(galaxies):
+    """Weights of before some facts serve as they are, and a training from them begins where they ended."""
+    sizes = {"widths": (8, 8, 16, 16), "bottleneck": 32, "context": 16, "couplings": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        less, more = (KinematicEncoder(**sizes, facts=n).eval() for n in (20, len(FACTS)))
+    facts, targets = (torch.randn(500, n, generator=generator(n)) for n in (len(FACTS), N))
+    for one in (less, more):
+        one.standardise(5 + 3 * facts, targets, torch.full((N,), 0.01))
+    more.start_from(less)
+    with torch.no_grad():
+        targets = torch.randn(5, N, generator=generator())
+        found, wanted = (one.log_prob(targets, one.trunk(*galaxies)) for one in (more, less))
+        assert_close(found, wanted)
+        image, facts = galaxies
+        assert_close(less.trunk(image, facts[:, :20]), less.trunk(image, facts))
+    assert more.facts[0].weight[:, 20:].abs().max() == 0
+    assert more.facts_std[20:].min() > 2, "what is new keeps the scalings of the data"
+
+
 def test_dropout_is_in_the_head_alone(encoder, galaxies):
     assert len(dropout_layers(encoder)) == len(dropout_layers(encoder.head)) == 2
     assert not any(isinstance(layer, torch.nn.Dropout) for layer in encoder.modules())

@@ -72,13 +72,20 @@ def test_the_shipped_weights_are_of_this_network():
     info, encoder = weights_info(), load_encoder()
     assert info["name"] == DEFAULT
     assert {"settings", "training", "sha256"} <= set(info), "what they are"
-    assert encoder.facts_mean.shape == (len(FACTS),)
+    assert len(encoder.facts_mean) <= len(FACTS)
     assert encoder.target_mean.shape == (len(TARGETS),)
     with torch.no_grad():
-        trunk = encoder.trunk(torch.zeros(1, PLANES, PIXELS // 2, PIXELS), encoder.facts_mean[None])
+        trunk = encoder.trunk(torch.zeros(1, PLANES, PIXELS // 2, PIXELS), torch.zeros(1, len(FACTS)))
         assert torch.isfinite(encoder.log_prob(encoder.target_mean[None], trunk)).all()
     # It ships inside the package: a few MB.
     assert sum(p.numel() for p in encoder.parameters()) * 2 < 8e6
+
+
+def test_weights_say_how_many_facts_they_were_told(tmp_path):
+    with torch.random.fork_rng():
+        made = KinematicEncoder((8, 8, 16, 16), bottleneck=32, context=16, couplings=2, facts=20)
+    save_encoder(made, tmp_path / "less.safetensors", {})
+    assert len(load_encoder(tmp_path / "less.safetensors").facts_mean) == 20
 
 
 def test_loaded_once_a_process():
