@@ -46,8 +46,8 @@ class KinematicEncoder(nn.Module):
     couplings : int
         Couplings of the density.
     facts : int
-        How many of the `~kinematics_nn.network.frame.FACTS` it is told, the first ones: weights that were trained before
-        the last ones came serve as they did.
+        How many of the `~kinematics_nn.network.frame.FACTS` it is told, the first ones: weights that were trained
+        before the last ones came serve as they did. All by default.
 
     Attributes
     ----------
@@ -55,10 +55,9 @@ class KinematicEncoder(nn.Module):
         Whether the convolutions run in bfloat16: twice the speed in training. Off by default.
     """
 
-    def __init__(
-        self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=len(FACTS)
-    ):
+    def __init__(self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=None):
         super().__init__()
+        facts = len(FACTS) if facts is None else facts
         self.settings = {
             "widths": list(widths), "bottleneck": bottleneck, "context": context, "dropout": dropout,
             "couplings": couplings, "facts": facts,
