@@ -197,14 +197,17 @@ class SurfaceBrightness(Form):
     ----------
     own_scale : bool
         Whether the parameters set the size of the shape, too: the amplitude of the astropy model is then held at 1.
+    nodes, reach : int, (float, float)
+        How many radii the integrals are summed at, and from where to where, in units of `radial_scale`.
     """
 
     kind = "surface_brightness"
     own_scale = False
+    nodes, reach = 1024, (3e-5, 300.0)
 
     @classmethod
     def radial_scale(cls, *parameters, **by_name):
-        """A radius [arcsec] of the order of the half-light radius: the integrals run from 3e-5 to 300 times it.
+        """A radius [arcsec] of the order of the half-light radius: the integrals run over `reach` times it.
 
         It is the sum of the parameters in arcsec; a form whose light lies elsewhere overrides it.
         """
@@ -257,10 +260,10 @@ class SurfaceBrightness(Form):
         return ops.exp(at(log_radius, last + 1) + t * step)[..., 0]
 
     @classmethod
-    def _light_per_log_radius(cls, values, n=1024):
+    def _light_per_log_radius(cls, values):
         """Nodes: log R, 2 pi R^2 evaluate(R) and the step of log R; on a last axis after those of the parameters."""
         scale = cls.radial_scale(*values)
-        nodes, step = np.linspace(math.log(3e-5), math.log(300.0), n, retstep=True)
+        nodes, step = np.linspace(*np.log(cls.reach), cls.nodes, retstep=True)
         if ops.is_tensor(*values):
             values = tuple(value[..., None] for value in ops.tensors(*values))
             nodes = values[0].new_tensor(nodes)

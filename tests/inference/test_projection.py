@@ -8,9 +8,19 @@ import pytest
 import torch
 
 from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import FormParameter, LogUniform, Normal, RotationCurve, Uniform, get_form, list_forms, ops
+from kinematics_nn.forms import (
+    FormParameter,
+    LogUniform,
+    Normal,
+    RotationCurve,
+    SurfaceBrightness,
+    Uniform,
+    get_form,
+    list_forms,
+    ops,
+)
 from kinematics_nn.inference.derived import derived, derived_of_curves
-from kinematics_nn.inference.projection import project
+from kinematics_nn.inference.projection import _summed_fast, project
 from kinematics_nn.network.frame import Frame
 from kinematics_nn.network.targets import (
     LIGHT,
@@ -348,3 +358,26 @@ def test_a_prior_without_limits_is_taken():
     disc, curve, *_ = project(cloud(targets, 200, 0.03), SCALARS, forms, SCALES)
     assert torch.isfinite(curve["turn"]).all()
     assert torch.isfinite(disc.inclination).all()
+
+
+class NarrowRing(SurfaceBrightness):
+    """A ring far narrower than its radius, without closed forms."""
+
+    name = "narrow_ring"
+    parameters = (FormParameter("r_ring", "arcsec", 5.0, (1e-3, 1e5), LogUniform(1.0, 20.0), "radius"),)
+
+    @staticmethod
+    def evaluate(radius, r_ring):
+        return ops.exp(-0.5 * ((radius / r_ring - 1) / 0.01) ** 2)
+
+
+def test_integrals_are_summed_at_fewer_radii_where_that_is_enough():
+    scales = SCALES | {"r_scale": R50 / 1.678}
+    truncated, exponential = (get_form(name, "surface_brightness") for name in ("truncated_exponential", "exponential"))
+    fast = _summed_fast(truncated, scales)
+    assert fast.nodes < truncated.nodes
+    assert float(fast.half_light_radius(5.0, 8.0)) == pytest.approx(
+        float(truncated.half_light_radius(5.0, 8.0)), rel=1e-3
+    )
+    assert _summed_fast(exponential, scales) is exponential
+    assert _summed_fast(NarrowRing, scales) is NarrowRing
