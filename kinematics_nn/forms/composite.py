@@ -10,13 +10,17 @@ from functools import cache
 from astropy import units as u
 
 from ..errors import FormError
+from . import ops
 from .base import RotationCurve
 from .made import make_form
 from .masses import MassModel
 
 __all__ = ["QuadratureSum", "sum_of_forms"]
 
-_SOFT = 1e-4  # (km/s)^4: a sum is its own square root from a tenth of a km/s on, below it turns linear
+# Below this share of the sum of the squares, the square root of the sum turns linear. A share, and no speed of so many
+# km/s, because the astropy model of a sum evaluates it in whatever unit of speed its parameters have.
+_SOFT = 1e-6
+_NONE = 1e-30  # as good as 0 in any unit of speed, where all components are at rest
 
 
 class QuadratureSum(RotationCurve):
@@ -24,7 +28,7 @@ class QuadratureSum(RotationCurve):
 
     The accelerations add, so that ``V = sign(S) sqrt(abs(S))`` with ``S = sum of V_i abs(V_i)``: a component whose
     curve is negative, as that of a gas disc with a hole, pushes outwards. The square root has no slope where S is 0;
-    within a tenth of a km/s of there it is replaced by a line.
+    where the pulls cancel to a millionth of ``sum of V_i**2`` it is replaced by a line.
 
     ``QuadratureSum(disc=FreemanDisc(), halo=NFW())`` is an astropy model, as a call of any form is. Its form, the same
     one for the same components, is ``QuadratureSum(...).form``.
@@ -63,8 +67,8 @@ class QuadratureSum(RotationCurve):
 
     @classmethod
     def evaluate(cls, radius, *parameters, **by_name):
-        signed = sum(speed * abs(speed) for speed in cls.component_speeds(radius, *parameters, **by_name).values())
-        return signed * (signed * signed + _SOFT) ** -0.25
+        signed, fourth = _softened(cls.component_speeds(radius, *parameters, **by_name).values())
+        return signed / ops.sqrt(ops.sqrt(fourth))
 
     @classmethod
     def component_speeds(cls, radius, *parameters, **by_name):
@@ -140,13 +144,22 @@ def sum_of_forms(components):
     return make_form(QuadratureSum, (sum_of_forms, (components,)), **members)
 
 
+def _softened(speeds):
+    """The sum of signed squares, and its own square, held above 0 where the components cancel."""
+    speeds = list(speeds)
+    signed = sum(speed * abs(speed) for speed in speeds)
+    held = _SOFT * sum(speed * speed for speed in speeds)
+    return signed, signed * signed + held * held + _NONE
+
+
 def _derivatives(cls, radius, *parameters):
     parts = cls.split(parameters)
     speeds = [form.evaluate(radius, *part) for (_, form), part in zip(cls.components, parts, strict=True)]
-    square = sum(speed * abs(speed) for speed in speeds)
-    by_square = (square * square + _SOFT) ** -1.25 * (0.5 * square * square + _SOFT)
+    signed, fourth = _softened(speeds)
+    total = sum(speed * speed for speed in speeds)
+    by_signed, by_total = fourth - 0.5 * signed * signed, -0.5 * _SOFT**2 * signed * total
     return [
-        by_square * 2 * abs(speed) * column
+        fourth**-1.25 * 2 * (by_signed * abs(speed) + by_total * speed) * column
         for (_, form), part, speed in zip(cls.components, parts, speeds, strict=True)
         for column in form.derivatives(radius, *part)
     ]

@@ -30,6 +30,9 @@ class _FormModel(Fittable1DModel):
         velocity = inside = cls._velocity_unit(parameters)
         if cls.form.radius_unit is not None:  # what the form holds beside its parameters is in these units
             radius, inside = radius.to(cls.form.radius_unit), _KM_S
+        else:  # radians would be too coarse for the radius within which a point mass is cut off
+            home = next((unit for unit in (u.arcsec, u.kpc) if radius.unit.is_equivalent(unit)), radius.unit)
+            radius = radius.to(home)
         units = cls._units(radius.unit, inside)
         values = [u.Quantity(value).to_value(unit) for value, unit in zip(parameters, units, strict=False)]
         if cls.form.kind == "surface_brightness":
