@@ -10,6 +10,7 @@ import inspect
 import keyword
 import math
 import re
+from numbers import Real
 
 import numpy as np
 from astropy import units as u
@@ -56,9 +57,13 @@ def check_declaration(form):
             f"{label} has the name {getattr(form, 'name', None)!r}", "lower-case letters, digits and _", "name = 'mine'"
         )
     names = []
-    for parameter in form.parameters:
+    for parameter in form.parameters if isinstance(form.parameters, tuple | list) else [None]:
         if not isinstance(parameter, FormParameter):
-            raise FormError(f"{label} declares {parameter!r}", "a tuple of FormParameter")
+            raise FormError(
+                f"{label} has parameters = {form.parameters!r}",
+                "a tuple of FormParameter",
+                "parameters = (FormParameter(...),), with the comma",
+            )
         _check_parameter(label, parameter)
         names.append(parameter.name)
     if not names or len(set(names)) != len(names):
@@ -97,13 +102,17 @@ def _check_parameter(label, parameter):
         raise FormError(f"{where} has the unit {parameter.unit!r}", "a unit that astropy reads") from error
     if powers is None:
         raise FormError(f"{where} has the unit {u.Unit(parameter.unit)}", "powers of km/s and arcsec, or ''")
-    lo, hi = parameter.bounds
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
-        raise FormError(f"{where} has the bounds {parameter.bounds}", "two finite numbers, the lower first")
-    if not lo <= parameter.default <= hi:
-        raise FormError(f"{where} has the default {parameter.default}", f"one within its bounds {parameter.bounds}")
+    bounds = parameter.bounds if isinstance(parameter.bounds, tuple | list) else ()
+    if not (len(bounds) == 2 and all(map(_is_finite, bounds)) and bounds[0] < bounds[1]):
+        raise FormError(f"{where} has the bounds {parameter.bounds!r}", "two finite numbers, the lower first")
+    if not (_is_finite(parameter.default) and bounds[0] <= parameter.default <= bounds[1]):
+        raise FormError(f"{where} has the default {parameter.default!r}", f"a number within its bounds {bounds}")
     if not isinstance(parameter.prior, Prior):
         raise FormError(f"{where} has the prior {parameter.prior!r}", "a Prior", "kinematics_nn.forms.Uniform(lo, hi)")
+
+
+def _is_finite(value):
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def check_numpy(form):
@@ -135,7 +144,12 @@ def check_numpy(form):
         raise FormError(f"{label} changes the radii it is given", "a pure function")
     if issubclass(form, SurfaceBrightness):
         for integral in (form.total, form.half_light_radius):
-            value = integral(**form.defaults())
+            try:
+                value = integral(**form.defaults())
+            except Exception as error:  # a stranger's code: whatever it raises, it is named
+                raise FormError(
+                    f"{label}: {integral.__name__}() raises {type(error).__name__}: {error}", "a positive number"
+                ) from error
             if np.shape(value) != () or not (np.isfinite(value) and value > 0):
                 raise FormError(f"{label}: {integral.__name__}() is {value}", "a positive number", "radial_scale()")
 

@@ -71,6 +71,8 @@ class FormRegistry:
                     self._add(form, provider)
                 except FormError as error:
                     _warn(f"{provider}: {error}. This form is left out.")
+                except (Exception, SystemExit) as error:  # a declaration may be anything, and the others go on
+                    _warn(f"{provider}: {form!r} raises {type(error).__name__}: {error}. This form is left out.")
 
     def load_entry_points(self):
         """Take in the plug-ins that installed distributions name under the group ``kinematics_nn``."""
