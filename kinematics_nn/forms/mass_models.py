@@ -63,7 +63,7 @@ class FreemanDisc(MassModel):
     """Razor-thin exponential disc of mass: peaks at 2.15 scale lengths, and falls as Kepler's law outside.
 
     vmax**2 = 0.7741 pi G Sigma0 r_disc, with Sigma0 the central surface density. The difference of Bessel functions
-    loses digits far out, and its asymptotic series takes over at 40 scale lengths.
+    loses digits far out, and its asymptotic series takes over at 40 scale lengths, in float32 at 20.
     """
 
     name = "freeman"
@@ -78,11 +78,11 @@ class FreemanDisc(MassModel):
     @staticmethod
     def evaluate(radius, vmax, r_disc):
         y = radius / (2 * r_disc)
-        return (vmax / _FREEMAN_PEAK) * y * ops.sqrt(ops.piecewise(y, 20.0, _freeman_near, _freeman_far))
+        return (vmax / _FREEMAN_PEAK) * y * ops.sqrt(ops.piecewise(y, 10.0, _freeman_near, _freeman_far, edge64=20.0))
 
     @staticmethod
     def derivatives(radius, vmax, r_disc):
-        slope = ops.piecewise(radius / (2 * r_disc), 20.0, _freeman_slope_near, _freeman_slope_far)
+        slope = ops.piecewise(radius / (2 * r_disc), 10.0, _freeman_slope_near, _freeman_slope_far, edge64=20.0)
         return scaled(FreemanDisc.evaluate(radius, 1.0, r_disc), slope, vmax, r_disc)
 
     @staticmethod
