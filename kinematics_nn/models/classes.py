@@ -23,7 +23,11 @@ class _FormModel(Fittable1DModel):
 
     @classmethod
     def evaluate(cls, radius, *parameters):
-        """The form at each radius; units, where there are any, are those of the radius and the parameters."""
+        """The form at each radius; units, where there are any, are those of the radius and the parameters.
+
+        A negative radius counts by its size: offsets along an axis, as of a slit, are on one side and on the other.
+        """
+        radius = np.abs(radius)
         if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
             return cls._shape(radius, *parameters)
         radius = u.Quantity(radius, copy=False, subok=True)
@@ -175,6 +179,7 @@ def _derivatives(form):
     """`fit_deriv` as astropy calls it: each derivative of the shape of the radii."""
 
     def fit_deriv(radius, *parameters):
+        radius = np.abs(radius)  # as _FormModel.evaluate takes it
         if form.kind == "surface_brightness":
             *parameters, amplitude = parameters
             columns = [amplitude * column for column in form.derivatives(radius, *parameters)]
