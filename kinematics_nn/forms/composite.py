@@ -43,7 +43,8 @@ class QuadratureSum(RotationCurve):
     Raises
     ------
     FormError
-        A component is no rotation curve, holds radii in another unit than the others, or is tied.
+        A component is no rotation curve, has radii in arcsec where others have them in kpc, is tied, or has a prefix
+        that is no identifier.
 
     Examples
     --------
@@ -112,6 +113,9 @@ def sum_of_forms(components):
         A subclass of `QuadratureSum`, named as the components are: ``disc:freeman+halo:nfw``.
     """
     forms = [form for _, form in components]
+    wrong = [prefix for prefix, _ in components if not prefix.isidentifier()]
+    if wrong:
+        raise FormError(f"the prefix {wrong[0]!r}", "a Python identifier", "QuadratureSum(disc=..., halo=...)")
     parameters = tuple(
         replace(known, name=f"{prefix}_{known.name}", description=f"{prefix}: {known.description}")
         for prefix, form in components
@@ -170,6 +174,10 @@ def _prior_residuals(cls, *parameters):
     return [residual for (_, form), part in pairs if form.prior_residuals for residual in form.prior_residuals(*part)]
 
 
+def _unit(name):
+    return name and u.Unit(name)
+
+
 def _model(components):
     """The sum's astropy model, with what models among the components bring."""
     from .registry import get_form
@@ -186,7 +194,14 @@ def _model(components):
         tied = [name for name, how in model.tied.items() if how]
         if tied:
             raise FormError(f"{tied[0]} of {prefix} is tied to its own model", "ties of the sum", "model.x.tied = ...")
-        length = length or next(iter((model.input_units or {}).values()), None)
+        in_model = next(iter((model.input_units or {}).values()), None) or _unit(forms[prefix].radius_unit)
+        if None not in (in_model, length) and not in_model.is_equivalent(length):
+            raise FormError(
+                f"components with radii in {length} and in {in_model}",
+                "one unit of radius",
+                "(radius / distance).to(u.arcsec, u.dimensionless_angles())",
+            )
+        length = length or in_model
     own = {
         f"{prefix}_{name}": (getattr(model, name), known)
         for prefix, model in models.items()

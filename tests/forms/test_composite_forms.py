@@ -201,6 +201,20 @@ def test_what_cannot_be_summed_is_refused():
         QuadratureSum()
     with pytest.raises(FormError, match="arcsec and in kpc"):
         QuadratureSum(gas=Tabulated([1, 2], [3, 4]), stars=Tabulated([1, 2] * u.kpc, [3, 4]))
+    in_arcsec = NFW(100 * KM_S, 3 * u.arcsec)
+    for in_kpc in (
+        ARCTAN(100 * KM_S, 3 * u.kpc),
+        Kepler(1e4 * KM_S**2 * u.kpc),
+        get_form("linear", "rotation_curve")(10 * KM_S / u.pc),
+        Tabulated([1, 2] * u.kpc, [3, 4]),
+    ):
+        with pytest.raises(FormError, match="radii in arcsec and in kpc; needed: one unit"):
+            QuadratureSum(halo=in_arcsec, other=in_kpc)
+        with pytest.raises(FormError, match="radii in kpc and in arcsec; needed: one unit"):
+            QuadratureSum(other=in_kpc, bare=FLAT(), halo=in_arcsec)
+    for prefix in ("a b", "1st", ""):
+        with pytest.raises(FormError, match=f"the prefix '{prefix}'; needed: a Python identifier"):
+            QuadratureSum(**{prefix: NFW})
     tied = ARCTAN()
     tied.r_turn.tied = lambda model: model.vmax / 50
     with pytest.raises(FormError, match="r_turn of disc is tied"):
