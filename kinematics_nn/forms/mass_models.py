@@ -72,7 +72,7 @@ class FreemanDisc(MassModel):
         speed("vmax", "peak speed, at 2.15 r_disc"),
         length("r_disc", "scale length of the mass", 0.3, 3.0),
     )
-    reference = "Freeman (1970, ApJ 160, 811) eq. 10"
+    reference = "Freeman (1970, ApJ 160, 811) eq. 10; Binney & Tremaine (2008) eq. 2.165"
     mass_description = "Mass of the disc"
 
     @staticmethod
@@ -202,7 +202,7 @@ class Plummer(MassModel):
         speed("vmax", "peak speed, at 1.414 r_plummer"),
         length("r_plummer", "Plummer radius, which holds half of the projected mass", 0.02, 3.0, default=3.0),
     )
-    reference = "Plummer (1911, MNRAS 71, 460); Binney & Tremaine (2008) eq. 2.44"
+    reference = "Plummer (1911, MNRAS 71, 460); Binney & Tremaine (2008) eq. 2.44a"
     mass_description = "Mass of the sphere"
 
     @staticmethod
@@ -239,7 +239,7 @@ class Kepler(MassModel):
             "gm", "km2 arcsec/s2", 1e4, (0.0, 1e12), LogUniform(10.0, 1e7), "G times the mass, over the distance"
         ),
     )
-    reference = "Binney & Tremaine (2008) eq. 2.33"
+    reference = "Binney & Tremaine (2008) section 2.2.2"
     mass_description = "Mass of the point"
 
     @staticmethod
