@@ -65,8 +65,9 @@ def rank_fits(fits):
     ratio (the Bayes factor), and a form pays for parameters that the data do not need. It counts on what all have in
     common being the same: the data, their noise, the priors of what every disc has, and the light's freedom to depart
     from its profile, whose patches lie on each form's own disc. The prior of the flux is normal about 0, as wide as ten
-    times the flux of the detected emission. A factor of :math:`e^5` is strong (Kass & Raftery 1995, JASA 90, 773), and
-    where a fit is flagged ``POOR_FIT`` none of the forms may be right.
+    times the flux of the detected emission. A factor of :math:`e^5`, of whose logarithm twice is 10, is where evidence
+    becomes very strong (Kass & Raftery 1995, JASA 90, 773), and where a fit is flagged ``POOR_FIT`` none of the forms
+    may be right.
 
     Parameters
     ----------

@@ -6,7 +6,9 @@ import numpy as np
 from astropy import units as u
 
 from .errors import FormError
-from .forms.contract import PROBE, check_declaration, check_numpy, check_torch
+from .forms.contract import PROBE, check_numpy, check_torch
+from .forms.contract_light import check_light
+from .forms.declaration import check_declaration
 
 __all__ = ["check_form"]
 
@@ -16,7 +18,8 @@ def check_form(form):
     Check everything that the package asks of a form.
 
     Its declaration; its values under numpy and torch; batches, dtypes and gradients, from radius 0 outwards and up
-    to the bounds of its parameters; and its astropy model, with and without units.
+    to the bounds of its parameters; what a light says of its total and its half-light radius, and a costly curve of
+    being smooth, at the limits of the priors; and its astropy model, with and without units.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ def check_form(form):
     check_declaration(form)
     check_numpy(form)
     check_torch(form)
+    if form.kind == "surface_brightness":
+        check_light(form)
     _check_model(form)
 
 

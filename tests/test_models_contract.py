@@ -118,6 +118,18 @@ def test_units_are_converted(form):
 
 
 @every_form
+def test_a_negative_radius_counts_by_its_size(form):
+    # as a Gaussian1D about 0 has it: offsets along an axis lie on either side of the centre
+    model = bare(form)
+    np.testing.assert_array_equal(model(-RADIUS), model(RADIUS))
+    np.testing.assert_array_equal(with_units(form, u.arcsec, KM_S)(-RADIUS * u.arcsec).value, model(RADIUS))
+    if model.fit_deriv is not None:
+        columns = zip(*(model.fit_deriv(side, *model.parameters) for side in (-RADIUS, RADIUS)), strict=True)
+        for other, column in columns:
+            np.testing.assert_array_equal(other, column)
+
+
+@every_form
 def test_a_wrong_unit_is_refused(form):
     model = with_units(form, u.arcsec, KM_S)
     if form.radius_unit is None and not any(known.powers[1] for known in form.parameters):

@@ -10,13 +10,17 @@ from functools import cache
 from astropy import units as u
 
 from ..errors import FormError
+from . import ops
 from .base import RotationCurve
 from .made import make_form
 from .masses import MassModel
 
 __all__ = ["QuadratureSum", "sum_of_forms"]
 
-_SOFT = 1e-4  # (km/s)^4: a sum is its own square root from a tenth of a km/s on, below it turns linear
+# Below this share of the sum of the squares, the square root of the sum turns linear. A share, and no speed of so many
+# km/s, because the astropy model of a sum evaluates it in whatever unit of speed its parameters have.
+_SOFT = 1e-6
+_NONE = 1e-30  # as good as 0 in any unit of speed, where all components are at rest
 
 
 class QuadratureSum(RotationCurve):
@@ -24,7 +28,7 @@ class QuadratureSum(RotationCurve):
 
     The accelerations add, so that ``V = sign(S) sqrt(abs(S))`` with ``S = sum of V_i abs(V_i)``: a component whose
     curve is negative, as that of a gas disc with a hole, pushes outwards. The square root has no slope where S is 0;
-    within a tenth of a km/s of there it is replaced by a line.
+    where the pulls cancel to a millionth of ``sum of V_i**2`` it is replaced by a line.
 
     ``QuadratureSum(disc=FreemanDisc(), halo=NFW())`` is an astropy model, as a call of any form is. Its form, the same
     one for the same components, is ``QuadratureSum(...).form``.
@@ -39,7 +43,8 @@ class QuadratureSum(RotationCurve):
     Raises
     ------
     FormError
-        A component is no rotation curve, holds radii in another unit than the others, or is tied.
+        A component is no rotation curve, has radii in arcsec where others have them in kpc, is tied, or has a prefix
+        that is no identifier.
 
     Examples
     --------
@@ -63,8 +68,8 @@ class QuadratureSum(RotationCurve):
 
     @classmethod
     def evaluate(cls, radius, *parameters, **by_name):
-        signed = sum(speed * abs(speed) for speed in cls.component_speeds(radius, *parameters, **by_name).values())
-        return signed * (signed * signed + _SOFT) ** -0.25
+        signed, fourth = _softened(cls.component_speeds(radius, *parameters, **by_name).values())
+        return signed / ops.sqrt(ops.sqrt(fourth))
 
     @classmethod
     def component_speeds(cls, radius, *parameters, **by_name):
@@ -108,6 +113,9 @@ def sum_of_forms(components):
         A subclass of `QuadratureSum`, named as the components are: ``disc:freeman+halo:nfw``.
     """
     forms = [form for _, form in components]
+    wrong = [prefix for prefix, _ in components if not prefix.isidentifier()]
+    if wrong:
+        raise FormError(f"the prefix {wrong[0]!r}", "a Python identifier", "QuadratureSum(disc=..., halo=...)")
     parameters = tuple(
         replace(known, name=f"{prefix}_{known.name}", description=f"{prefix}: {known.description}")
         for prefix, form in components
@@ -140,13 +148,22 @@ def sum_of_forms(components):
     return make_form(QuadratureSum, (sum_of_forms, (components,)), **members)
 
 
+def _softened(speeds):
+    """The sum of signed squares, and its own square, held above 0 where the components cancel."""
+    speeds = list(speeds)
+    signed = sum(speed * abs(speed) for speed in speeds)
+    held = _SOFT * sum(speed * speed for speed in speeds)
+    return signed, signed * signed + held * held + _NONE
+
+
 def _derivatives(cls, radius, *parameters):
     parts = cls.split(parameters)
     speeds = [form.evaluate(radius, *part) for (_, form), part in zip(cls.components, parts, strict=True)]
-    square = sum(speed * abs(speed) for speed in speeds)
-    by_square = (square * square + _SOFT) ** -1.25 * (0.5 * square * square + _SOFT)
+    signed, fourth = _softened(speeds)
+    total = sum(speed * speed for speed in speeds)
+    by_signed, by_total = fourth - 0.5 * signed * signed, -0.5 * _SOFT**2 * signed * total
     return [
-        by_square * 2 * abs(speed) * column
+        fourth**-1.25 * 2 * (by_signed * abs(speed) + by_total * speed) * column
         for (_, form), part, speed in zip(cls.components, parts, speeds, strict=True)
         for column in form.derivatives(radius, *part)
     ]
@@ -155,6 +172,10 @@ def _derivatives(cls, radius, *parameters):
 def _prior_residuals(cls, *parameters):
     pairs = zip(cls.components, cls.split(parameters), strict=True)
     return [residual for (_, form), part in pairs if form.prior_residuals for residual in form.prior_residuals(*part)]
+
+
+def _unit(name):
+    return name and u.Unit(name)
 
 
 def _model(components):
@@ -173,7 +194,14 @@ def _model(components):
         tied = [name for name, how in model.tied.items() if how]
         if tied:
             raise FormError(f"{tied[0]} of {prefix} is tied to its own model", "ties of the sum", "model.x.tied = ...")
-        length = length or next(iter((model.input_units or {}).values()), None)
+        in_model = next(iter((model.input_units or {}).values()), None) or _unit(forms[prefix].radius_unit)
+        if None not in (in_model, length) and not in_model.is_equivalent(length):
+            raise FormError(
+                f"components with radii in {length} and in {in_model}",
+                "one unit of radius",
+                "(radius / distance).to(u.arcsec, u.dimensionless_angles())",
+            )
+        length = length or in_model
     own = {
         f"{prefix}_{name}": (getattr(model, name), known)
         for prefix, model in models.items()

@@ -1,4 +1,4 @@
-"""What every form must keep: its declaration, its values under numpy, and its gradients under torch.
+"""What every form must keep beside its declaration: its values under numpy, and its gradients under torch.
 
 The checks raise `FormError`, and say what to change. The registry runs those that cost nothing on every form;
 `kinematics_nn.testing.check_form` runs them all.
@@ -6,20 +6,13 @@ The checks raise `FormError`, and say what to change. The registry runs those th
 
 from __future__ import annotations
 
-import inspect
-import keyword
-import math
-import re
-
 import numpy as np
-from astropy import units as u
 
 from ..errors import FormError
-from .base import KINDS, Form, FormParameter, SurfaceBrightness
-from .masses import MassModel
-from .priors import Prior
+from .base import SurfaceBrightness
+from .contract_light import prior_corners
 
-__all__ = ["check_declaration", "check_numpy", "check_torch", "corners"]
+__all__ = ["check_numpy", "check_torch", "corners"]
 
 PROBE = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 41)])  # arcsec: the centre, and what discs span
 
@@ -36,74 +29,6 @@ def corners(form):
         lo, hi = parameter.bounds
         tried += [[*defaults[:i], value, *defaults[i + 1 :]] for value in (lo, hi, *([0.0] if lo < 0 < hi else []))]
     return tried
-
-
-def check_declaration(form):
-    """Check what a form declares: names, kind, units, bounds, defaults, priors, and its formula's signature."""
-    if not (isinstance(form, type) and issubclass(form, Form)):
-        raise FormError(f"{form!r} is no form", "a subclass of RotationCurve, SurfaceBrightness or Dispersion")
-    label = f"{form.__module__}.{form.__qualname__}"
-    if getattr(form, "kind", None) not in KINDS:
-        raise FormError(
-            f"{label} has the kind {getattr(form, 'kind', None)!r}",
-            f"one of {', '.join(KINDS)}",
-            "subclass RotationCurve, SurfaceBrightness or Dispersion",
-        )
-    # a sum's name is made of those of its components, and no other may look like one
-    allowed = r"[a-z][a-z0-9_]*" if not getattr(form, "components", ()) else r"[a-z][a-z0-9_:+()]*"
-    if not re.fullmatch(allowed, str(getattr(form, "name", None))):
-        raise FormError(
-            f"{label} has the name {getattr(form, 'name', None)!r}", "lower-case letters, digits and _", "name = 'mine'"
-        )
-    names = []
-    for parameter in form.parameters:
-        if not isinstance(parameter, FormParameter):
-            raise FormError(f"{label} declares {parameter!r}", "a tuple of FormParameter")
-        _check_parameter(label, parameter)
-        names.append(parameter.name)
-    if not names or len(set(names)) != len(names):
-        raise FormError(f"{label} declares the parameters {names}", "at least one, each name once")
-    _check_formulas(label, form, names)
-    if not isinstance(inspect.getattr_static(form, "evaluate"), staticmethod | classmethod):
-        raise FormError(f"{label}.evaluate is an instance method", "no self", "@staticmethod above it")
-    signature = list(inspect.signature(form.evaluate).parameters.values())
-    variadic = any(argument.kind is argument.VAR_POSITIONAL for argument in signature)
-    if not variadic and [argument.name for argument in signature[1:]] != names:
-        raise FormError(
-            f"{label}.evaluate takes {[argument.name for argument in signature]}",
-            f"the radius and the declared parameters in order, {', '.join(names)}",
-        )
-
-
-def _check_formulas(label, form, names):
-    """Check that what the base classes only describe is there."""
-    takes = ", ".join(names)
-    if form.evaluate is Form.evaluate:
-        raise FormError(f"{label} has no evaluate()", "its formula", f"def evaluate(radius, {takes})")
-    if issubclass(form, MassModel):
-        if form.gm is MassModel.gm:
-            raise FormError(f"{label} has no gm()", "its mass", f"def gm(hubble, {takes})")
-        if not hasattr(form, "mass_description"):
-            raise FormError(f"{label} has no mass_description", "what its mass is", 'mass_description = "Mass of ..."')
-
-
-def _check_parameter(label, parameter):
-    where = f"parameter {parameter.name!r} of {label}"
-    if not str(parameter.name).isidentifier() or keyword.iskeyword(parameter.name) or parameter.name == "amplitude":
-        raise FormError(f"{where} is no usable name", "a Python identifier other than 'amplitude'")
-    try:
-        powers = parameter.powers
-    except (ValueError, TypeError) as error:
-        raise FormError(f"{where} has the unit {parameter.unit!r}", "a unit that astropy reads") from error
-    if powers is None:
-        raise FormError(f"{where} has the unit {u.Unit(parameter.unit)}", "powers of km/s and arcsec, or ''")
-    lo, hi = parameter.bounds
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
-        raise FormError(f"{where} has the bounds {parameter.bounds}", "two finite numbers, the lower first")
-    if not lo <= parameter.default <= hi:
-        raise FormError(f"{where} has the default {parameter.default}", f"one within its bounds {parameter.bounds}")
-    if not isinstance(parameter.prior, Prior):
-        raise FormError(f"{where} has the prior {parameter.prior!r}", "a Prior", "kinematics_nn.forms.Uniform(lo, hi)")
 
 
 def check_numpy(form):
@@ -134,10 +59,15 @@ def check_numpy(form):
     if not np.array_equal(radius, PROBE):
         raise FormError(f"{label} changes the radii it is given", "a pure function")
     if issubclass(form, SurfaceBrightness):
-        for integral in (form.total, form.half_light_radius):
-            value = integral(**form.defaults())
+        for name in ("total", "half_light_radius"):
+            try:
+                value = getattr(form, name)(**form.defaults())
+            except Exception as error:  # a stranger's code: whatever it raises, it is named
+                raise FormError(
+                    f"{label}: {name}() raises {type(error).__name__}: {error}", "a positive number"
+                ) from error
             if np.shape(value) != () or not (np.isfinite(value) and value > 0):
-                raise FormError(f"{label}: {integral.__name__}() is {value}", "a positive number", "radial_scale()")
+                raise FormError(f"{label}: {name}() is {value}", "a positive number", "radial_scale()")
 
 
 def check_torch(form):
@@ -184,6 +114,29 @@ def check_torch(form):
     _check_backward(form, label, radius)
     if form.derivatives is not None:
         _check_derivatives(form, label)
+    if getattr(form, "costly", False):
+        _check_table(form, label)
+
+
+def _check_table(form, label):
+    """Check that a costly curve is smooth enough for the table from which the decoder takes its speeds."""
+    import torch
+
+    from ..decoder.table import speeds
+
+    radius = torch.tensor(np.geomspace(1e-2, 1e3, 5001))
+    for values in prior_corners(form):
+        parameters = [torch.tensor(value, dtype=torch.float64) for value in values]
+        wanted = form.evaluate(radius, *parameters)
+        worst, where = (speeds(form, radius, parameters) - wanted).abs().max(0)
+        # the straight start of a halo with a cusp costs 2e-5, and a bend of a straight line 1e-3
+        if float(worst) > 2e-4 * float(wanted.abs().max()):
+            raise FormError(
+                f"{label} at {_named(form, values)} has a kink near radius {float(radius[where]):g} arcsec: "
+                f"a table is off by {float(worst):.2g} km/s there",
+                "a smooth curve where costly = True",
+                "costly = False",
+            )
 
 
 def _check_derivatives(form, label):

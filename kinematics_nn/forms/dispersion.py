@@ -49,6 +49,7 @@ class ExponentialDispersion(Dispersion):
             "scale length of the dispersion",
         ),
     )
+    reference = "after Bottema (1993, A&A 275, 16)"
 
     @staticmethod
     def evaluate(radius, velocity_dispersion, r_dispersion):

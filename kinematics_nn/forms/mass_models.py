@@ -63,7 +63,7 @@ class FreemanDisc(MassModel):
     """Razor-thin exponential disc of mass: peaks at 2.15 scale lengths, and falls as Kepler's law outside.
 
     vmax**2 = 0.7741 pi G Sigma0 r_disc, with Sigma0 the central surface density. The difference of Bessel functions
-    loses digits far out, and its asymptotic series takes over at 40 scale lengths.
+    loses digits far out, and its asymptotic series takes over at 40 scale lengths, in float32 at 20.
     """
 
     name = "freeman"
@@ -72,17 +72,17 @@ class FreemanDisc(MassModel):
         speed("vmax", "peak speed, at 2.15 r_disc"),
         length("r_disc", "scale length of the mass", 0.3, 3.0),
     )
-    reference = "Freeman (1970, ApJ 160, 811) eq. 10"
+    reference = "Freeman (1970, ApJ 160, 811) eq. 10; Binney & Tremaine (2008) eq. 2.165"
     mass_description = "Mass of the disc"
 
     @staticmethod
     def evaluate(radius, vmax, r_disc):
         y = radius / (2 * r_disc)
-        return (vmax / _FREEMAN_PEAK) * y * ops.sqrt(ops.piecewise(y, 20.0, _freeman_near, _freeman_far))
+        return (vmax / _FREEMAN_PEAK) * y * ops.sqrt(ops.piecewise(y, 10.0, _freeman_near, _freeman_far, edge64=20.0))
 
     @staticmethod
     def derivatives(radius, vmax, r_disc):
-        slope = ops.piecewise(radius / (2 * r_disc), 20.0, _freeman_slope_near, _freeman_slope_far)
+        slope = ops.piecewise(radius / (2 * r_disc), 10.0, _freeman_slope_near, _freeman_slope_far, edge64=20.0)
         return scaled(FreemanDisc.evaluate(radius, 1.0, r_disc), slope, vmax, r_disc)
 
     @staticmethod
@@ -202,7 +202,7 @@ class Plummer(MassModel):
         speed("vmax", "peak speed, at 1.414 r_plummer"),
         length("r_plummer", "Plummer radius, which holds half of the projected mass", 0.02, 3.0, default=3.0),
     )
-    reference = "Plummer (1911, MNRAS 71, 460); Binney & Tremaine (2008) eq. 2.44"
+    reference = "Plummer (1911, MNRAS 71, 460); Binney & Tremaine (2008) eq. 2.44a"
     mass_description = "Mass of the sphere"
 
     @staticmethod
@@ -239,7 +239,7 @@ class Kepler(MassModel):
             "gm", "km2 arcsec/s2", 1e4, (0.0, 1e12), LogUniform(10.0, 1e7), "G times the mass, over the distance"
         ),
     )
-    reference = "Binney & Tremaine (2008) eq. 2.33"
+    reference = "Binney & Tremaine (2008) section 2.2.2"
     mass_description = "Mass of the point"
 
     @staticmethod

@@ -101,12 +101,15 @@ def moment0_profile(observation):
     radii : tuple of float
         Middles of elliptical annuli half a beam wide [arcsec], out to the last with emission.
     light : tuple of float
-        Mean over each, in units of the brightest.
+        Mean over each, in units of the brightest; between its neighbours' where it holds no pixel, as annuli of nearly
+        edge-on discs in coarse pixels do.
     """
     disc = moment_disc(observation)
     width = 0.5 * disc.beam
-    ring = (disc.radius / width).astype(int)
-    light = np.bincount(ring.ravel(), disc.light.ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
+    ring = (disc.radius / width).astype(int).ravel()
+    held = np.bincount(ring)
+    full = np.flatnonzero(held)
+    light = np.interp(np.arange(held.size), full, np.bincount(ring, disc.light.ravel())[full] / held[full])
     light = light[: np.flatnonzero(light)[-1] + 1]
     radii = width * (np.arange(light.size) + 0.5)
     return tuple(radii.tolist()), tuple((light / light.max()).tolist())

@@ -14,7 +14,9 @@ from ..errors import FormError, KinematicsWarning
 from . import dispersion, hookspecs, moment0, rings, rotation_curves, surface_brightness
 from .base import KINDS, Form
 from .composite import sum_of_forms
-from .contract import check_declaration, check_numpy, check_torch
+from .contract import check_numpy, check_torch
+from .contract_light import check_light
+from .declaration import check_declaration
 
 __all__ = ["FormRegistry", "RegisteredForm", "get_form", "list_forms", "register"]
 
@@ -71,6 +73,8 @@ class FormRegistry:
                     self._add(form, provider)
                 except FormError as error:
                     _warn(f"{provider}: {error}. This form is left out.")
+                except (Exception, SystemExit) as error:  # a declaration may be anything, and the others go on
+                    _warn(f"{provider}: {form!r} raises {type(error).__name__}: {error}. This form is left out.")
 
     def load_entry_points(self):
         """Take in the plug-ins that installed distributions name under the group ``kinematics_nn``."""
@@ -97,6 +101,8 @@ class FormRegistry:
         check_declaration(form)
         check_numpy(form)
         check_torch(form)
+        if form.kind == "surface_brightness":
+            check_light(form)
         self._add(form, form.__module__)
         return form
 

@@ -185,6 +185,7 @@ class Rings(_OnRings, RotationCurve):
     """
 
     name = "rings"
+    reference = "after Rogstad, Lockhart & Wright (1974, ApJ 193, 309)"
     parameter = staticmethod(_speed)
     parameters = _parameters(_speed, _RADII, "arcsec")
 
@@ -221,6 +222,7 @@ class RingsLight(_OnRings, SurfaceBrightness):
     """
 
     name = "rings"
+    reference = "after Józsa et al. (2007, A&A 468, 731)"
     own_scale = True
     beyond = (1.5, 2.2, 3.3)  # light that is too faint to be seen adds up
     parameter = staticmethod(_light)

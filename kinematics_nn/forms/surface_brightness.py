@@ -183,6 +183,7 @@ class DoubleExponential(SurfaceBrightness):
         _radius("r_outer", "scale length of the outer disc", LogUniform(1.5, 10.0, relative_to="r_scale"), 20.0),
         FormParameter("outer_share", "", 0.3, (0.0, 1.0), Uniform(0.0, 1.0), "share of the light in the outer disc"),
     )
+    reference = "after Andredakis & Sanders (1994, MNRAS 267, 283)"
 
     @staticmethod
     def evaluate(radius, r_scale, r_outer, outer_share):

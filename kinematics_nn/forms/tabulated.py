@@ -56,6 +56,7 @@ class Tabulated(RotationCurve):
     """
 
     name = "tabulated"
+    reference = "after Lelli, McGaugh & Schombert (2016, AJ 152, 157)"
     table: MonotoneCubic
 
     def __new__(cls, *arguments, **by_name):

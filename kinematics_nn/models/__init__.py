@@ -2,7 +2,8 @@
 The forms as `astropy.modeling` models.
 
 Each form of `kinematics_nn.forms` has a model of the same parameters, which may carry units: radii in any unit of
-angle or length (arcsec, kpc), speeds in any unit of velocity. Without units, everything is in arcsec and km/s.
+angle or length (arcsec, kpc), speeds in any unit of velocity. Without units, everything is in arcsec and km/s. A
+negative radius counts by its size.
 
 >>> import astropy.units as u
 >>> from kinematics_nn.models import ArctanRotationCurve

@@ -23,13 +23,20 @@ class _FormModel(Fittable1DModel):
 
     @classmethod
     def evaluate(cls, radius, *parameters):
-        """The form at each radius; units, where there are any, are those of the radius and the parameters."""
+        """The form at each radius; units, where there are any, are those of the radius and the parameters.
+
+        A negative radius counts by its size: offsets along an axis, as of a slit, are on one side and on the other.
+        """
+        radius = np.abs(radius)
         if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
             return cls._shape(radius, *parameters)
         radius = u.Quantity(radius, copy=False, subok=True)
         velocity = inside = cls._velocity_unit(parameters)
         if cls.form.radius_unit is not None:  # what the form holds beside its parameters is in these units
             radius, inside = radius.to(cls.form.radius_unit), _KM_S
+        else:  # radians would be too coarse for the radius within which a point mass is cut off
+            home = next((unit for unit in (u.arcsec, u.kpc) if radius.unit.is_equivalent(unit)), radius.unit)
+            radius = radius.to(home)
         units = cls._units(radius.unit, inside)
         values = [u.Quantity(value).to_value(unit) for value, unit in zip(parameters, units, strict=False)]
         if cls.form.kind == "surface_brightness":
@@ -172,6 +179,7 @@ def _derivatives(form):
     """`fit_deriv` as astropy calls it: each derivative of the shape of the radii."""
 
     def fit_deriv(radius, *parameters):
+        radius = np.abs(radius)  # as _FormModel.evaluate takes it
         if form.kind == "surface_brightness":
             *parameters, amplitude = parameters
             columns = [amplitude * column for column in form.derivatives(radius, *parameters)]

@@ -1,5 +1,6 @@
 """Posterior samples into tables with units."""
 
+from collections import Counter
 from functools import partial
 from operator import mul
 
@@ -122,23 +123,33 @@ def parameter_columns(forms, flux_unit, *, sky=True, kpc=False):
     Raises
     ------
     FormError
-        A form's parameter has the name of another column.
+        A form's parameter has the name of another column, such as ``vmax_std`` beside ``vmax``.
     """
     own = form_columns(forms)
     masses = {name: (u.Msun, model.mass_description) for name, model, _ in find_masses(forms.rotation_curve)}
-    clash = {*_SKY, *_DISC, *_FREE_OF_FORM, *masses} & set(own)
-    if clash:
-        raise FormError(
-            f"a form has a parameter named {', '.join(sorted(clash))}, as a column of every table is",
-            "another name",
-            "renaming it in the form's `parameters`",
-        )
+    _check_names(own, masses)
     columns = {name: (u.Unit(flux_unit) if unit is None else unit, text) for name, (unit, text) in _DISC.items()}
     columns |= {name: (u.Unit(p.unit), p.description) for name, (_, p) in own.items()}
     columns |= _FREE_OF_FORM
     if kpc:
         columns |= {f"{name}_kpc": (u.kpc, columns[name][1]) for name in lengths(columns)} | masses
     return (_SKY if sky else {}) | columns
+
+
+def _check_names(own, masses):
+    """Check that no two columns of a summary have one name, with what statistics and a distance add to them."""
+    in_kpc = [f"{name}_kpc" for name in (*lengths(_DISC), *lengths(_FREE_OF_FORM))]
+    in_kpc += [f"{name}_kpc" for name, (_, parameter) in own.items() if parameter.powers == (0, 1)]
+    names = [*_SKY, *_DISC, *_FREE_OF_FORM, *own, *masses, *in_kpc]
+    columns = Counter([*(name + suffix for name in names for suffix in STATISTICS), *FACTS])
+    twice = {column for column, n in columns.items() if n > 1}
+    if twice:
+        clash = [name for name in own if name in twice] or [n for n in own if any(n + s in twice for s in STATISTICS)]
+        raise FormError(
+            f"a form has a parameter named {', '.join(sorted(clash))}, as a column of the tables is",
+            "another name",
+            "renaming it in the form's `parameters`",
+        )
 
 
 def lengths(columns):

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from astropy import constants
 from astropy import units as u
 from astropy.modeling.fitting import LevMarLSQFitter, TRFLSQFitter
 
@@ -45,7 +46,7 @@ class Outward(RotationCurve):
 
 def test_squares_add_with_their_signs():
     model = QuadratureSum(a=FLAT(vmax=50.0), b=FLAT(vmax=30.0), c=Outward(push=14.0))
-    # 2500 + 900 - 196; the soft root differs from the true one by 1e-4 / (4 S**2), 2e-12 of it
+    # 2500 + 900 - 196; the soft root differs from the true one by 1e-12 / 4 times (3596 / 3204)**2
     np.testing.assert_allclose(model(RADIUS), np.sqrt(3204.0), rtol=1e-11)
     model = QuadratureSum(a=FLAT(vmax=5.0), c=Outward(push=13.0))
     np.testing.assert_allclose(model(RADIUS), -12.0, rtol=1e-8)
@@ -53,8 +54,8 @@ def test_squares_add_with_their_signs():
 
 def test_a_sum_of_one_is_that_one():
     model, alone = QuadratureSum(halo=NFW(vmax=90.0, r_s=8.0)), NFW(vmax=90.0, r_s=8.0)
-    # all speeds here are above 4 km/s, where the soft root is within 1e-4 / (4 * 4**4)
-    np.testing.assert_allclose(model(RADIUS), alone(RADIUS), rtol=1e-7)
+    # the soft root is a fourth of 1e-12 off where nothing cancels
+    np.testing.assert_allclose(model(RADIUS), alone(RADIUS), rtol=1e-12)
     assert model(0.0) == 0
 
 
@@ -123,6 +124,45 @@ def test_models_bring_values_limits_and_what_is_fixed():
     }  # fmt: skip
 
 
+SPEED_UNITS = [u.m / u.s, u.Mm / u.s, u.def_unit("c", constants.c)]
+
+
+@pytest.mark.parametrize("unit", SPEED_UNITS, ids=str)
+def test_a_sum_is_the_same_galaxy_in_any_unit_of_speed(unit):
+    def galaxy(unit):
+        speeds = {name: (value * KM_S).to(unit) for name, value in {"disc": 120, "halo": 110, "out": 40}.items()}
+        return QuadratureSum(
+            disc=ARCTAN(speeds["disc"], 3 * u.arcsec),
+            halo=NFW(speeds["halo"], 9 * u.arcsec),
+            out=Outward(speeds["out"]),
+        )
+
+    found, wanted = galaxy(unit)(RADIUS * u.arcsec), galaxy(KM_S)(RADIUS * u.arcsec)
+    # the innermost radii move outwards at tens of km/s; what is held above 0 is 1e-30 in either unit
+    np.testing.assert_allclose(found.to_value(KM_S), wanted.value, rtol=1e-10)
+
+    start = galaxy(unit)
+    start.disc_vmax, start.halo_vmax = 0.8 * start.disc_vmax.quantity, 1.2 * start.halo_vmax.quantity
+    start.halo_r_s.fixed = start.out_push.fixed = True
+    weights = np.full(RADIUS.size, unit.to(KM_S))  # errors of 1 km/s: the fitter's tolerances are absolute
+    fitted = TRFLSQFitter()(start, RADIUS * u.arcsec, wanted.to(unit), weights=weights, maxiter=1000)
+    # noiseless data: the fitter's own tolerance
+    for name, truth in zip(fitted.param_names, galaxy(KM_S).parameters, strict=True):
+        unit_of = u.arcsec if name.endswith(("turn", "r_s")) else KM_S
+        assert getattr(fitted, name).quantity.to_value(unit_of) == pytest.approx(truth, rel=1e-3), name
+
+
+@pytest.mark.parametrize("unit", [u.deg, u.rad, u.uas], ids=str)
+def test_a_point_mass_is_the_same_at_radii_in_any_unit(unit):
+    # within 1e-6 arcsec, and not 1e-6 rad, a point's curve is cut off
+    def galaxy(unit):
+        return QuadratureSum(black_hole=Kepler(1e4 * KM_S**2 * u.arcsec), halo=NFW(1 * KM_S, (1 * u.arcsec).to(unit)))
+
+    radius = [1e-3, 0.1, 2.0] * u.arcsec
+    # rounding of the conversion
+    np.testing.assert_allclose(galaxy(unit)(radius).value, galaxy(u.arcsec)(radius).value, rtol=1e-12)
+
+
 @pytest.mark.parametrize("fitter", [TRFLSQFitter, LevMarLSQFitter])
 def test_the_fitters_of_astropy_take_a_sum(fitter):
     def galaxy(vmax, r_turn, halo):
@@ -161,6 +201,20 @@ def test_what_cannot_be_summed_is_refused():
         QuadratureSum()
     with pytest.raises(FormError, match="arcsec and in kpc"):
         QuadratureSum(gas=Tabulated([1, 2], [3, 4]), stars=Tabulated([1, 2] * u.kpc, [3, 4]))
+    in_arcsec = NFW(100 * KM_S, 3 * u.arcsec)
+    for in_kpc in (
+        ARCTAN(100 * KM_S, 3 * u.kpc),
+        Kepler(1e4 * KM_S**2 * u.kpc),
+        get_form("linear", "rotation_curve")(10 * KM_S / u.pc),
+        Tabulated([1, 2] * u.kpc, [3, 4]),
+    ):
+        with pytest.raises(FormError, match="radii in arcsec and in kpc; needed: one unit"):
+            QuadratureSum(halo=in_arcsec, other=in_kpc)
+        with pytest.raises(FormError, match="radii in kpc and in arcsec; needed: one unit"):
+            QuadratureSum(other=in_kpc, bare=FLAT(), halo=in_arcsec)
+    for prefix in ("a b", "1st", ""):
+        with pytest.raises(FormError, match=f"the prefix '{prefix}'; needed: a Python identifier"):
+            QuadratureSum(**{prefix: NFW})
     tied = ARCTAN()
     tied.r_turn.tied = lambda model: model.vmax / 50
     with pytest.raises(FormError, match="r_turn of disc is tied"):
@@ -178,7 +232,7 @@ def test_a_component_without_mass_is_not_there():
     with_none = QuadratureSum(disc=FreemanDisc(), black_hole=Kepler()).form
     np.testing.assert_allclose(
         with_none.evaluate(radius, 100.0, 4.0, 0.0), FreemanDisc.evaluate(radius, 100.0, 4.0), rtol=1e-6, atol=1e-3
-    )  # a sum is linear within a tenth of a km/s
+    )  # the least mass there is, 1e-30, at radius 0
     values = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (100.0, 4.0, 0.0)]
     with_none.evaluate(torch.as_tensor(radius), *values).sum().backward()
     assert all(torch.isfinite(value.grad) for value in values)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +13,19 @@ from kinematics_nn.errors import FormError
 from kinematics_nn.forms import (
     FormParameter,
     LogUniform,
+    Normal,
+    Prior,
     RotationCurve,
     SurfaceBrightness,
     Uniform,
     get_form,
     list_forms,
     ops,
+    register,
 )
-from kinematics_nn.forms.contract import check_declaration, check_torch
+from kinematics_nn.forms.contract import check_numpy, check_torch
+from kinematics_nn.forms.contract_light import check_light
+from kinematics_nn.forms.declaration import check_declaration
 from kinematics_nn.forms.masses import MassModel
 from kinematics_nn.models import model_class
 from kinematics_nn.testing import check_form
@@ -32,6 +38,17 @@ R_SCALE = FormParameter("r_scale", "arcsec", 5.0, (1e-3, 1e5), LogUniform(0.1, 5
 def curve(evaluate, parameters=(VMAX, R_TURN), **members):
     members = {"name": "broken", "parameters": parameters, "evaluate": staticmethod(evaluate), **members}
     return type("Broken", (RotationCurve,), members)
+
+
+TAKEN = ("name", "form", "bounds", "fixed", "inputs", "n_models", "amplitude", "rotation_curve")
+
+
+def declared(**changes):
+    """A curve of one parameter, to be spoilt in its declaration."""
+    known = replace(VMAX, **changes)
+    scope = {}
+    exec(f"def evaluate(radius, {known.name}): return {known.name} * ops.tanh(radius)", {"ops": ops}, scope)
+    return curve(scope["evaluate"], (known,))
 
 
 def mass_model(**members):
@@ -90,6 +107,13 @@ def test_importing_the_forms_and_models_imports_no_torch():
         (curve(lambda radius, m: radius, (FormParameter("m", "", 3, (0, 2), LogUniform(1, 2), ""),)), "default"),
         (curve(lambda radius, m: radius, (FormParameter("m", "", 1, (0, np.inf), LogUniform(1, 2), ""),)), "bounds"),
         (curve(lambda radius, m: radius, (FormParameter("m", "", 1, (0, 2), (0, 2), ""),)), "Prior"),
+        (declared(prior=Prior(10.0, 800.0)), r"raises AttributeError.*ppf\(\) and log_prob"),
+        (declared(prior=Uniform(0.0, np.inf)), "one that is finite"),
+        (declared(prior=Uniform(-np.inf, np.inf)), "one that is finite"),
+        (declared(prior=Uniform(-5.0, 5.0), default=1.0, bounds=(0.5, 2.0)), "a prior within the bounds"),
+        (declared(prior=Normal(mean=180.0, std=100.0)), "a prior within the bounds"),
+        (declared(prior=LogUniform(10.0, 1.0, ("beam", None))), "raises ValueError: a prior needs lo < hi"),
+        *((declared(name=name), "of what every astropy model has") for name in TAKEN),
         (
             type("Mine", (RotationCurve,), {"name": "mine", "parameters": (VMAX,), "evaluate": lambda s, vmax: s}),
             "self",
@@ -112,6 +136,86 @@ def test_what_a_base_class_only_describes_says_so():
         MassModel.gm(70.0)
     whole = mass_model(gm=staticmethod(lambda hubble, vmax, r_turn: vmax**2 * r_turn), mass_description="Mass")
     check_declaration(type("Heir", (whole,), {"name": "heir"}))  # what a parent has is had
+
+
+def test_priors_without_limits_or_in_units_of_the_galaxy_are_good():
+    check_declaration(declared(prior=Normal(mean=180.0, std=20.0)))  # the bounds are nine standard deviations away
+    check_declaration(declared(prior=Normal(10.0, 800.0, mean=180.0, std=200.0)))
+    check_declaration(declared(prior=LogUniform(0.1, 1e4, ("beam", "field"))))
+
+
+class Ring(SurfaceBrightness):
+    """A form of light with integrals of its own, to be spoilt in either."""
+
+    name = "own_ring"
+    parameters = (R_SCALE,)
+
+    @staticmethod
+    def evaluate(radius, r_scale):
+        return radius / r_scale * ops.exp(-radius / r_scale)
+
+    @staticmethod
+    def total(r_scale):
+        return 4 * np.pi * r_scale**2
+
+    @staticmethod
+    def half_light_radius(r_scale):
+        return 2.674060313754 * r_scale  # P(3, x) = 1/2
+
+
+def light(**members):
+    return type("Spoilt", (Ring,), {name: staticmethod(member) for name, member in members.items()})
+
+
+def held(r_scale):
+    return r_scale.detach() if ops.is_tensor(r_scale) else r_scale
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (light(total=lambda r_scale: 2 * np.pi * r_scale**2), r"total\(\) is 157.08; needed.*314.159"),
+        (light(total=lambda r_scale: 5 * 4 * np.pi * r_scale), r"r_scale=0\.1: total\(\)"),
+        (light(half_light_radius=lambda r_scale: 1.678 * r_scale), "holds 0.237 of the light"),
+        (
+            light(total=lambda r_scale: 4 * np.pi * np.square(np.asarray(r_scale))),
+            "total.* raises .* for torch tensors",
+        ),
+        (light(total=lambda r_scale: 4 * np.pi * held(r_scale) ** 2), "total.* holds its gradient"),
+        (light(half_light_radius=lambda r_scale: 2.674 * (0.9 * held(r_scale) + 0.1 * r_scale)), "gradient of half"),
+        (light(radial_scale=lambda r_scale: 1e-4 * r_scale, total=None), "total.*radial_scale"),
+    ],
+)
+def test_wrong_integrals_of_a_light_are_found(form, message):
+    """A wrong total is a wrong flux, and a wrong half-light radius the wrong scale of all relative priors."""
+    if form.total is None:
+        form.total = classmethod(SurfaceBrightness.total.__func__)
+    check_declaration(form)
+    check_numpy(form)
+    check_torch(form)
+    with pytest.raises(FormError, match=message):
+        check_light(form)
+
+
+def test_integrals_that_are_left_out_or_right_are_good():
+    check_light(Ring)
+    check_light(
+        type("Summed", (SurfaceBrightness,), {"name": "s", "parameters": (R_SCALE,), "evaluate": Ring.evaluate})
+    )
+    with pytest.raises(FormError, match="half_light_radius"):
+        check_form(light(half_light_radius=lambda r_scale: r_scale))
+    with pytest.raises(FormError, match="half_light_radius"):
+        register(light(half_light_radius=lambda r_scale: r_scale))
+
+
+def test_a_costly_curve_with_a_kink_is_found():
+    def bent(radius, vmax, r_turn):
+        return vmax * ops.minimum(radius / r_turn, 1.0 + 0 * radius)
+
+    check_torch(curve(bent))
+    with pytest.raises(FormError, match=r"a kink near radius 5(\.\d+)? arcsec.*costly = False"):
+        check_torch(curve(bent, costly=True))
+    check_torch(curve(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn), costly=True))
 
 
 def test_a_form_that_cannot_be_imported_is_told_so():

@@ -36,3 +36,10 @@ def test_every_form_is_in_its_table(kind):
         if kind == "rotation_curve":
             for mass, _, _ in find_masses(forms[name]):
                 assert f"``{mass}``" in text
+
+
+def test_every_form_with_a_source_names_it():
+    elementary = {"flat", "linear", "gaussian", "ring", "exponential_hole", "moment0", "constant"}
+    for known in list_forms():
+        if known.provider.startswith("kinematics_nn "):
+            assert bool(known.form.reference) == (known.name not in elementary), known.name

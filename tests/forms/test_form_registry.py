@@ -4,12 +4,23 @@ import importlib
 import sys
 import types
 import warnings
+from dataclasses import replace
 
 import pytest
+from astropy import units as u
 
 from kinematics_nn import forms, models
 from kinematics_nn.errors import FormError, KinematicsWarning
-from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve, hookimpl, hookspecs, ops, rotation_curves
+from kinematics_nn.forms import (
+    FormParameter,
+    LogUniform,
+    RotationCurve,
+    SurfaceBrightness,
+    hookimpl,
+    hookspecs,
+    ops,
+    rotation_curves,
+)
 from kinematics_nn.forms.registry import _KIND_OF_HOOK, FormRegistry
 
 
@@ -90,10 +101,93 @@ def test_a_broken_plugin_is_named_and_harms_nothing_else(registry, hooks, messag
     assert registry.get("good", "rotation_curve") is good
 
 
-def test_a_bad_form_leaves_the_plugins_good_one(registry):
+SPEED = FormParameter("vmax", "km/s", 100.0, (0.0, 5000.0), LogUniform(10, 800), "speed")
+SCALE = FormParameter("r_scale", "arcsec", 5.0, (1e-3, 1e5), LogUniform(0.1, 50), "scale")
+
+
+def declared(**changes):
+    """A curve of one parameter, to be spoilt in its declaration."""
+    form = make("bad")
+    form.parameters = (replace(SPEED, **changes),)
+    return form
+
+
+def without_its_comma():
+    form = make("bad")
+    form.parameters = SPEED
+    return form
+
+
+class Light(SurfaceBrightness):
+    name = "bad"
+    parameters = (SCALE,)
+
+    @staticmethod
+    def evaluate(radius, r_scale):
+        return ops.exp(-radius / r_scale)
+
+
+class NoLength(Light):
+    parameters = (FormParameter("n", "", 1.0, (0.5, 8.0), LogUniform(0.5, 8.0), "index"),)
+
+    @staticmethod
+    def evaluate(radius, n):
+        return ops.exp(-radius * n)
+
+
+class RaisingTotal(Light):
+    @staticmethod
+    def total(r_scale):
+        raise RuntimeError("no luck")
+
+
+class RaisingMeta(type(RotationCurve)):
+    def __getattribute__(cls, name):
+        if name == "kind":
+            raise RuntimeError("no luck")
+        return super().__getattribute__(name)
+
+
+class RaisingDeclaration(RotationCurve, metaclass=RaisingMeta):
+    pass
+
+
+BAD_FORMS = {
+    "no form": (int, "is no form"),
+    "no comma": (without_its_comma(), r"parameters = FormParameter.*needed: a tuple.*with the comma"),
+    "no bounds": (declared(bounds=None), "bounds None"),
+    "half open bounds": (declared(bounds=(0, None)), r"bounds \(0, None\)"),
+    "one bound": (declared(bounds=(0,)), r"bounds \(0,\)"),
+    "default of text": (declared(default="100"), "default '100'.*a number within"),
+    "default with a unit": (declared(default=100 * u.km / u.s), "default <Quantity 100.*a number within"),
+    "light without a length": (NoLength, "no parameter in arcsec: it must override radial_scale"),
+    "total that raises": (RaisingTotal, r"total\(\) raises RuntimeError: no luck"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FORMS)
+def test_a_bad_form_leaves_the_plugins_good_one(registry, what):
+    bad, message = BAD_FORMS[what]
+    good, hook = make("good"), "kinematics_nn_rotation_curves"
+    if isinstance(bad, type) and issubclass(bad, SurfaceBrightness):
+        hook = "kinematics_nn_surface_brightness"
+        good = type("GoodLight", (Light,), {"name": "good"})
+    with pytest.warns(KinematicsWarning, match=f"(?s)them 2.1: .*{message}.* is left out"):
+        registry.add_plugin(plugin(**{hook: answering("h", bad, good)}), "them 2.1")
+    assert registry.get("good", good.kind) is good
+
+
+@pytest.mark.parametrize("what", BAD_FORMS)
+def test_a_bad_form_cannot_be_registered(registry, what):
+    bad, message = BAD_FORMS[what]
+    with pytest.raises(FormError, match=message):
+        registry.register(bad)
+
+
+def test_what_no_check_has_thought_of_is_named_too(registry):
     good = make("good")
-    with pytest.warns(KinematicsWarning, match="is no form"):
-        registry.add_plugin(plugin(kinematics_nn_rotation_curves=answering("h", int, good)), "them 2.1")
+    with pytest.warns(KinematicsWarning, match="them 2.1: .*RaisingDeclaration.* raises RuntimeError: no luck"):
+        registry.add_plugin(plugin(kinematics_nn_rotation_curves=answering("h", RaisingDeclaration, good)), "them 2.1")
     assert registry.get("good", "rotation_curve") is good
 
 

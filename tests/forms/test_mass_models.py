@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from astropy import constants, cosmology
 from astropy import units as u
 from astropy.modeling import physical_models
@@ -63,6 +64,26 @@ def test_freeman_far_out_is_the_point_mass():
 def test_freeman_series_meets_the_bessel_functions():
     below, above = mass_models.FreemanDisc.evaluate(np.array([40.0 - 1e-9, 40.0 + 1e-9]), 200.0, 1.0)
     assert above == pytest.approx(below, rel=1e-10)  # the speed itself changes by 2e-11
+
+
+def test_freeman_far_out_in_single_precision():
+    radius = np.geomspace(10.0, 200.0, 300).astype(np.float32)
+    wanted = mass_models.FreemanDisc.evaluate(radius.astype(float), 200.0, 1.0)
+    found = {
+        "numpy": mass_models.FreemanDisc.evaluate(radius, 200.0, 1.0),
+        "torch": mass_models.FreemanDisc.evaluate(torch.tensor(radius), 200.0, 1.0).numpy(),
+    }
+    for library, speed in found.items():
+        assert speed.dtype == np.float32
+        # the difference is 1 / 2y**2 of its terms, 1 / 200 at y = 10, which have some roundings of 6e-8 each
+        np.testing.assert_allclose(speed, wanted, rtol=5e-5, err_msg=library)
+        outside = radius > 20.0  # the series' own 4e-7 at y = 10, and some roundings
+        np.testing.assert_allclose(speed[outside], wanted[outside], rtol=1e-6, err_msg=library)
+    by_radius = mass_models.FreemanDisc.derivatives(radius, 200.0, 1.0)[1]
+    exact = mass_models.FreemanDisc.derivatives(radius.astype(float), 200.0, 1.0)[1]
+    # the slope's own difference loses a digit more than the speed
+    np.testing.assert_allclose(by_radius, exact, rtol=1e-3)
+    np.testing.assert_allclose(by_radius[outside], exact[outside], rtol=3e-5)
 
 
 def test_pseudo_isothermal_from_its_density():

@@ -4,15 +4,18 @@ import json
 import pickle
 
 import astropy.units as u
+import handmade
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.nddata.bitmask import bitfield_to_boolean_mask
 from astropy.table import QTable, vstack
 
-from kinematics_nn.errors import KinematicsError, WrongUnit
+from kinematics_nn.decoder import Forms
+from kinematics_nn.errors import FormError, KinematicsError, WrongUnit
+from kinematics_nn.forms import FormParameter, LogUniform, RotationCurve
 from kinematics_nn.results import KinematicFit, KinematicFlags, decode_flags, read_table
-from kinematics_nn.results.tables import STATISTICS, statistics, unwrap
+from kinematics_nn.results.tables import STATISTICS, parameter_columns, statistics, unwrap
 from kinematics_nn.results.text import rounded
 
 FORMATS = [".ecsv", ".fits", ".fits.gz", ".vot"]
@@ -132,6 +135,35 @@ def test_failed_galaxy_has_the_same_columns_masked(fit, forms):
     both = vstack([fit.summary, row], metadata_conflicts="silent")
     assert list(both["inclination"].mask) == [False, True]
     assert list(both["status"]) == ["ok", "failed"]
+
+
+def forms_with(*names, unit=""):
+    """Forms whose rotation curve has parameters of these names."""
+    parameters = tuple(FormParameter(name, unit, 1.0, (0.1, 10.0), LogUniform(0.1, 10.0), name) for name in names)
+    curve = type("Named", (RotationCurve,), {"name": "named", "parameters": parameters})
+    return Forms(curve, handmade.Exponential, handmade.Constant)
+
+
+@pytest.mark.parametrize(
+    ("names", "unit", "clash"),
+    [
+        (("vmax", "vmax_std"), "km/s", "vmax_std"),
+        (("vmax_p16", "vmax"), "km/s", "vmax_p16"),
+        (("r_turn", "r_turn_kpc"), "arcsec", "r_turn_kpc"),
+        (("r50_kpc",), "arcsec", "r50_kpc"),
+        (("inclination_p84",), "", "inclination_p84"),
+        (("r_scale_kpc_std",), "", "r_scale_kpc_std"),
+        (("flags",), "", "flags"),
+        (("w50",), "km/s", "w50"),
+    ],
+)
+def test_parameters_whose_columns_would_be_another_s_are_refused(names, unit, clash):
+    with pytest.raises(FormError, match=f"named {clash}, as a column"):
+        parameter_columns(forms_with(*names, unit=unit), u.one)
+
+
+def test_every_parameter_has_its_own_columns_otherwise():
+    assert {"vmax", "vmax_kpc", "std"} <= set(parameter_columns(forms_with("vmax", "vmax_kpc", "std"), u.one))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
