@@ -6,7 +6,7 @@ import numpy as np
 from astropy import units as u
 
 from .errors import FormError
-from .forms.contract import PROBE, check_numpy, check_torch
+from .forms.contract import PROBE, check_numpy, check_scaling, check_torch
 from .forms.contract_light import check_light
 from .forms.declaration import check_declaration
 
@@ -40,6 +40,7 @@ def check_form(form):
     """
     check_declaration(form)
     check_numpy(form)
+    check_scaling(form)
     check_torch(form)
     if form.kind == "surface_brightness":
         check_light(form)

@@ -21,7 +21,7 @@ HOOKS = [name for name in hookspecs.__all__ if name.startswith(f"{hookspecs.PROJ
 
 # One good form for each hook: the name of its base class, and a formula of radius and one parameter.
 FORMS = {
-    "kinematics_nn_rotation_curves": ("RotationCurve", "speed * ops.tanh(radius)"),
+    "kinematics_nn_rotation_curves": ("RotationCurve", "speed + 0 * radius"),
     "kinematics_nn_surface_brightness": ("SurfaceBrightness", "ops.exp(-radius / length)"),
     "kinematics_nn_dispersions": ("Dispersion", "speed * ops.exp(-radius)"),
 }
@@ -178,7 +178,7 @@ BROKEN = {
     "no longer python": ("def (", r"raises SyntaxError"),
     "a hook that raises": (source(body="raise RuntimeError('no luck')"), r"curves raises RuntimeError: no luck"),
     "a form that breaks": (
-        source().replace("speed * ops.tanh(radius)", "speed / radius"),
+        source().replace("speed + 0 * radius", "speed / radius"),
         r"rotation_curve 'mine' .* is not finite at radius 0",
     ),
     "no form": (source(body="return [int]"), r"<class 'int'> is no form"),

@@ -12,7 +12,7 @@ from ..errors import FormError
 from .base import SurfaceBrightness
 from .contract_light import prior_corners
 
-__all__ = ["check_numpy", "check_torch", "corners"]
+__all__ = ["check_numpy", "check_scaling", "check_torch", "corners"]
 
 PROBE = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 41)])  # arcsec: the centre, and what discs span
 
@@ -68,6 +68,36 @@ def check_numpy(form):
                 ) from error
             if np.shape(value) != () or not (np.isfinite(value) and value > 0):
                 raise FormError(f"{label}: {name}() is {value}", "a positive number", "radial_scale()")
+
+
+def check_scaling(form):
+    """Check that a form has no scale beside its parameters: twice the speeds, at three times the lengths, is the same.
+
+    Its model takes kpc, and a fit at a distance gives its curve in kpc, on that ground. A form that holds radii or
+    speeds of its own says so (`Form.radius_unit`).
+    """
+    if form.radius_unit is not None:
+        return
+    label, speed, length = f"{form.kind} {form.name!r}", 2.0, 3.0
+    values = [parameter.default for parameter in form.parameters]
+    powers = [tuple(map(float, parameter.powers)) for parameter in form.parameters]
+    scaled = [value * speed**v * length**r for value, (v, r) in zip(values, powers, strict=True)]
+    radius = PROBE[1:]
+    before, after = (
+        np.asarray(form.evaluate(*args), dtype=float) for args in ((radius, *values), (length * radius, *scaled))
+    )
+    if form.kind == "surface_brightness":  # its size is arbitrary
+        before, after = (light / light.max() for light in (before, after))
+    else:
+        before = speed * before
+    # rounding, and the small softenings by which formulas stay finite at the centre
+    if not np.allclose(after, before, rtol=1e-3, atol=1e-6 * np.abs(before).max()):
+        worst = radius[np.argmax(np.abs(after - before))]
+        raise FormError(
+            f"{label} at radius {worst:g} arcsec is another with all lengths three times and all speeds twice as large",
+            "every length in a parameter in arcsec, every speed in one in km/s",
+            "radius_unit = 'arcsec' for a form that holds lengths of its own",
+        )
 
 
 def check_torch(form):

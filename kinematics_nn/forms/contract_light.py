@@ -20,6 +20,7 @@ _LOG_RADIUS = np.linspace(math.log(1e-6), math.log(1e6), 2**14)  # of the half-l
 # The sums of the base class end at 300 scales, where a profile that falls as R**-3 has 0.3 % left; a sharp edge between
 # two of the radii above costs 0.3 %. A formula that is wrong is so by a factor.
 _TOLERANCE = 1e-2
+_FAR = 1000  # half-light radii: a profile that falls as R**-3 has 0.1 % beyond
 
 
 def prior_corners(form):
@@ -58,6 +59,13 @@ def check_light(form):
         wanted = grown[-1]
         if wanted == 0:  # no light, and no radius that holds half of it
             continue
+        beyond = 1 - float(np.interp(math.log(_FAR), _LOG_RADIUS, grown)) / wanted
+        if beyond > _TOLERANCE:
+            raise FormError(
+                f"{label} at {at}: {beyond:.0%} of its light lies beyond {_FAR} half-light radii",
+                "light whose total is finite: it falls faster than R**-2",
+                "an end, a factor such as ops.exp(-radius / r_end)",
+            )
         if not abs(total - wanted) <= _TOLERANCE * wanted:
             raise FormError(
                 f"{label} at {at}: total() is {total:g}",

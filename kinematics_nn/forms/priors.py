@@ -115,14 +115,18 @@ class LogUniform(Prior):
         return np.where(inside, -np.log(safe) - np.log(np.log(self.hi / self.lo)), -np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Normal(Prior):
-    """A Gaussian, cut off at `lo` and `hi`; the mean and standard deviation scale as `lo` does."""
+    """A Gaussian of a mean and standard deviation, cut off at `lo` and `hi`; all of them scale as `lo` does."""
 
-    lo: float = -np.inf
-    hi: float = np.inf
     mean: float = 0.0
     std: float = 1.0
+
+    def __init__(self, mean, std, lo=-np.inf, hi=np.inf, relative_to=None):
+        given = {"lo": lo, "hi": hi, "relative_to": relative_to, "mean": mean, "std": std}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
 
     def __post_init__(self):
         super().__post_init__()

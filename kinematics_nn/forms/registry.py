@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+import weakref
 from functools import cache
 from importlib.metadata import entry_points, version
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from ..errors import FormError, KinematicsWarning
 from . import dispersion, hookspecs, moment0, rings, rotation_curves, surface_brightness
 from .base import KINDS, Form
 from .composite import sum_of_forms
-from .contract import check_numpy, check_torch
+from .contract import check_numpy, check_scaling, check_torch
 from .contract_light import check_light
 from .declaration import check_declaration
 
@@ -98,11 +99,8 @@ class FormRegistry:
         FormError
             If it breaks the contract of forms, or another form of its kind has its name.
         """
-        check_declaration(form)
-        check_numpy(form)
-        check_torch(form)
-        if form.kind == "surface_brightness":
-            check_light(form)
+        _check_in_full(form)
+        _CHECKED.add(form)
         self._add(form, form.__module__)
         return form
 
@@ -114,7 +112,7 @@ class FormRegistry:
             if kind == "rotation_curve" and ":" in wanted:
                 return self._sum(wanted)
             if (kind, wanted) in self._forms:
-                return self._forms[kind, wanted].form
+                return _checked(self._forms[kind, wanted].form)
             known = sorted(name for of_kind, name in self._forms if of_kind == kind)
             close = difflib.get_close_matches(wanted, known, n=1)
             remedy = f"{close[0]!r}" if close else "kinematics_nn.register(YourForm), if it is your own"
@@ -130,7 +128,7 @@ class FormRegistry:
             raise FormError(f"{form.name!r} is a {form.kind}", f"a {kind}")
         if not form.parameters:
             raise FormError(f"{form.__name__} is no form yet", "what it is made of", f"{form.__name__}(...)")
-        return form
+        return _checked(form)
 
     def _sum(self, text):
         """The sum in quadrature that its own name stands for: ``disc:freeman+halo:nfw``."""
@@ -165,6 +163,26 @@ class FormRegistry:
                 _warn(f"{provider}: there is no hook {name}; {hint}")
             elif name not in marked:
                 _warn(f"{provider}: {name} is not marked with kinematics_nn.forms.hookimpl, and is not called.")
+
+
+def _check_in_full(form):
+    check_declaration(form)
+    check_numpy(form)
+    check_scaling(form)
+    check_torch(form)
+    if form.kind == "surface_brightness":
+        check_light(form)
+
+
+_CHECKED = weakref.WeakSet()
+
+
+def _checked(form):
+    """A form; one that is a stranger's, a plug-in's or a bare class, is checked in full when it is first used."""
+    if form not in _CHECKED and form.__module__.partition(".")[0] != "kinematics_nn":
+        _check_in_full(form)
+        _CHECKED.add(form)
+    return form
 
 
 def _warn(message):

@@ -23,7 +23,7 @@ from kinematics_nn.forms import (
     ops,
     register,
 )
-from kinematics_nn.forms.contract import check_numpy, check_torch
+from kinematics_nn.forms.contract import check_numpy, check_scaling, check_torch
 from kinematics_nn.forms.contract_light import check_light
 from kinematics_nn.forms.declaration import check_declaration
 from kinematics_nn.forms.masses import MassModel
@@ -140,7 +140,7 @@ def test_what_a_base_class_only_describes_says_so():
 
 def test_priors_without_limits_or_in_units_of_the_galaxy_are_good():
     check_declaration(declared(prior=Normal(mean=180.0, std=20.0)))  # the bounds are nine standard deviations away
-    check_declaration(declared(prior=Normal(10.0, 800.0, mean=180.0, std=200.0)))
+    check_declaration(declared(prior=Normal(180.0, 200.0, 10.0, 800.0)))
     check_declaration(declared(prior=LogUniform(0.1, 1e4, ("beam", "field"))))
 
 
@@ -346,3 +346,49 @@ def test_a_function_of_its_own_needs_a_backward_of_torch_operations():
     for backward in (detached, once_differentiable(of_torch)):
         with pytest.raises(FormError, match=r"by r_turn loses the gradient.*no once_differentiable"):
             check_torch(with_its_own_function(backward))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (
+            curve(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn) * ops.exp(-radius / 90)),
+            "all lengths three",
+        ),
+        (curve(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn) + 1), "all speeds twice"),
+        (
+            curve(
+                lambda radius, vmax, r_turn: vmax * ops.tanh(radius / r_turn),
+                (VMAX, replace(R_TURN, unit="", prior=Uniform(1, 9))),
+            ),
+            "all lengths",
+        ),
+    ],
+    ids=["a length of its own", "a speed of its own", "a radius without its unit"],
+)
+def test_a_scale_that_is_no_parameter_is_found(form, message):
+    """Else its model in kpc is another curve, and so is a fit's at a distance."""
+    with pytest.raises(FormError, match=message):
+        check_form(form)
+
+
+def test_a_form_that_says_it_holds_lengths_may():
+    check_scaling(curve(lambda radius, vmax, r_turn: vmax * ops.tanh(radius / 90), radius_unit="arcsec"))
+
+
+def test_light_without_end_is_refused():
+    """A modified Hubble profile: its sums end at 300 scales, and every size that follows is the sums'."""
+    hubble = light(evaluate=staticmethod(lambda radius, r_scale: 1 / (1 + (radius / r_scale) ** 2)))
+    with pytest.raises(FormError, match=r"lies beyond 1000 half-light radii.*finite"):
+        check_light(hubble)
+
+
+def test_a_strangers_class_is_checked_when_it_is_used():
+    with pytest.raises(FormError, match="the dtype kept"):
+        get_form(curve(lambda radius, vmax, r_turn: np.where(radius > r_turn, vmax, 0 * vmax)), "rotation_curve")
+
+
+def test_a_normal_prior_takes_its_mean_first():
+    """As ``priors={"x": (mean, std)}`` does."""
+    assert Normal(40, 200) == Normal(mean=40, std=200)
+    assert Normal(40, 200).ppf(0.5) == 40

@@ -7,7 +7,7 @@ from scipy import integrate, stats
 from kinematics_nn.forms import LogUniform, Normal, Uniform, list_forms
 from kinematics_nn.forms.priors import SCALES
 
-PRIORS = [Uniform(-2, 5), LogUniform(0.1, 30), Normal(0, 10, mean=2, std=3)]
+PRIORS = [Uniform(-2, 5), LogUniform(0.1, 30), Normal(2, 3, lo=0, hi=10)]
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -33,7 +33,7 @@ def test_scales_multiply_the_limits():
     assert LogUniform(0.02, 5, relative_to="r_scale").resolve({"r_scale": 10.0}) == LogUniform(0.2, 50.0)
     mixed = LogUniform(0.2, 1, relative_to=("beam", "field"))
     assert mixed.resolve({"beam": 5.0, "field": 100.0}) == LogUniform(1.0, 100.0)
-    assert Normal(0, 2, mean=1, std=0.5, relative_to="beam").resolve({"beam": 3}) == Normal(0, 6, mean=3, std=1.5)
+    assert Normal(1, 0.5, 0, 2, relative_to="beam").resolve({"beam": 3}) == Normal(3, 1.5, lo=0, hi=6)
     assert LogUniform(1, 2).resolve({}) == LogUniform(1, 2)
 
 
@@ -49,7 +49,7 @@ def test_unresolved_and_senseless_priors_are_refused():
     with pytest.raises(ValueError, match="lo > 0"):
         LogUniform(0, 1)
     with pytest.raises(ValueError, match="std > 0"):
-        Normal(std=0)
+        Normal(1, 0)
 
 
 @pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")

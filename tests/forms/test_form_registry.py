@@ -30,7 +30,7 @@ def make(name, qualname="Mine"):
 
         @staticmethod
         def evaluate(radius, vmax):
-            return vmax * ops.tanh(radius)
+            return vmax + 0 * radius
 
     Mine.name, Mine.__qualname__ = name, qualname
     return Mine

@@ -78,8 +78,8 @@ class Told(RotationCurve):
 
     name = "told"
     parameters = (
-        FormParameter("vmax", "km/s", 150.0, (1.0, 1000.0), Normal(50, 400, mean=180, std=60), "speed"),
-        FormParameter("r_turn", "arcsec", 3.0, (1e-3, 1e5), Normal(0.1, 4, "r_scale", mean=1, std=0.5), "radius"),
+        FormParameter("vmax", "km/s", 150.0, (1.0, 1000.0), Normal(180, 60, 50, 400), "speed"),
+        FormParameter("r_turn", "arcsec", 3.0, (1e-3, 1e5), Normal(1, 0.5, 0.1, 4, relative_to="r_scale"), "radius"),
         FormParameter("slope", "", 0.0, (-1.0, 1.0), Uniform(-0.2, 0.3), "slope"),
         FormParameter("free", "", 0.0, (-1e9, 1e9), Normal(mean=2.0, std=3.0), "without limits"),
     )
