@@ -144,16 +144,16 @@ def progress_function(progress):
     return log.info if progress else None
 
 
-def distance_text(distance):
+def distance_text(distance, caller="fit"):
     """A distance as text that a table's metadata can hold."""
     if distance is None:
         return None
     try:
         found = u.Quantity(distance).to(u.Mpc)
     except (u.UnitConversionError, TypeError) as error:
-        raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
+        raise KinematicsError(f"distance={distance!r}", "a length", f"{caller}(distance=10 * u.Mpc)") from error
     if not (found.isscalar and np.isfinite(found) and found > 0):
-        raise KinematicsError(f"distance={distance!r}", "a positive length", "fit(distance=10 * u.Mpc)")
+        raise KinematicsError(f"distance={distance!r}", "a positive length", f"{caller}(distance=10 * u.Mpc)")
     return found.to_string()
 
 

@@ -263,6 +263,21 @@ def test_simulate_takes_every_parameter_as_text(calls, tmp_path):
     assert calls[1] == ((), {})
 
 
+def test_simulate_takes_lengths_at_a_distance(calls, tmp_path, capsys):
+    words = ["--rotation-curve", "freeman", "r_disc=2 kpc", "vmax=150 km/s", "--thickness", "30 pc"]
+    assert cli.main(["simulate", str(tmp_path / "mock.fits"), *words, "--distance", "10 Mpc"]) == 0
+    options = calls[0][1]
+    # 206265 arcsec a radian
+    assert options["rotation_curve"].r_disc.quantity.to_value(u.arcsec) == pytest.approx(41.253, rel=1e-4)
+    assert options["rotation_curve"].vmax.quantity == 150 * u.km / u.s
+    assert (options["thickness"], options["distance"]) == (30 * u.pc, 10 * u.Mpc)
+    assert cli.main(["simulate", str(tmp_path / "other.fits"), *words]) == 2
+    words[2] = "r_disc=2 kg"
+    assert cli.main(["simulate", str(tmp_path / "other.fits"), *words, "--distance", "10 Mpc"]) == 2
+    assert "r_disc is" in capsys.readouterr().err.splitlines()[-1]
+    assert len(calls) == 1
+
+
 def test_simulate_with_a_parameter_the_form_lacks(calls, tmp_path, capsys):
     assert cli.main(["simulate", str(tmp_path / "m.fits"), "--rotation-curve", "arctan", "r_scale=3 arcsec"]) == 2
     assert "vmax, r_turn" in capsys.readouterr().err
