@@ -23,6 +23,8 @@ __all__ = [
     "read_model",
 ]
 
+_SUM = {"rotation_curve": "; a sum is written as disc:freeman+halo:nfw"}
+
 
 def add_fit_arguments(sub):
     """Declare what ``kinematics-nn fit`` takes."""
@@ -68,7 +70,9 @@ def _posterior_arguments(sub):
     sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
     sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
     for kind in KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
+        sub.add_argument(
+            f"--{kind.replace('_', '-')}", metavar="FORM", help=f"see kinematics-nn forms{_SUM.get(kind, '')}"
+        )
     sub.add_argument(
         "--weights", metavar="NAME", help="of weights that kinematics-nn info lists, or a .safetensors file"
     )
@@ -124,7 +128,9 @@ def add_calibrate_arguments(sub):
     sub.add_argument("--keep", metavar="FOLDER", help="of the cubes: those there are fitted, the others kept there")
     sub.add_argument("--weights", metavar="NAME", help="of the fits; those of fit by default")
     for kind in KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="of galaxies and fits")
+        sub.add_argument(
+            f"--{kind.replace('_', '-')}", metavar="FORM", help=f"of galaxies and fits{_SUM.get(kind, '')}"
+        )
 
 
 def _beam_argument(sub):
