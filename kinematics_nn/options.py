@@ -107,7 +107,8 @@ def held_values(fixed, forms, flux_unit, distance=None):
         try:
             held[name] = inside_number(value, unit, distance)
         except (u.UnitConversionError, TypeError, ValueError) as error:
-            raise KinematicsError(given, f"one value in {unit}", _with_distance(value, unit, distance)) from error
+            needed, remedy = _of_angle(value, unit, distance)
+            raise KinematicsError(given, needed, remedy) from error
         low, high = limits.get(name, (-np.inf, np.inf))
         if not (np.isfinite(held[name]) and low <= held[name] <= high):
             ends = f"from {low:g} to {high:g}" if np.isfinite(high) else f"from {low:g} up"
@@ -118,10 +119,12 @@ def held_values(fixed, forms, flux_unit, distance=None):
     return held
 
 
-def _with_distance(value, unit, distance):
-    """What to call where a unit does not fit: a length in the place of an angle wants a distance."""
+def _of_angle(value, unit, distance):
+    """What is needed where a unit does not fit, and what to call: a length for an angle wants a distance."""
     of_length = getattr(getattr(value, "unit", None), "physical_type", None) == "length"
-    return "fit(distance=10 * u.Mpc)" if of_length and unit == u.arcsec and distance is None else "fit(fixed=...)"
+    if of_length and unit == u.arcsec and distance is None:
+        return f"one value in {unit}, or a distance", "fit(distance=10 * u.Mpc)"
+    return f"one value in {unit}", "fit(fixed=...)"
 
 
 def line_spread(lsf):

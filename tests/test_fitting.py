@@ -344,7 +344,7 @@ def test_a_distance_that_is_none(cube, distance):
         ({"fixed": {"vmax": -10}}, "from 0 to 5000, in km / s"),
         ({"fixed": {"r_turn": 0}}, "from 0.001 to 100000, in arcsec"),
         ({"fixed": {"r_turn": np.nan}}, "from 0.001 to 100000, in arcsec"),
-        ({"fixed": {"r_turn": 1 * u.kpc}}, "distance=10"),
+        ({"fixed": {"r_turn": 1 * u.kpc}}, "or a distance.*distance=10"),
         ({"fixed": {"vsys": np.inf}}, "a finite value"),
         ({"fixed": {"vmax": None}}, "one value in km / s"),
         ({"fixed": {"vmax": [100, 200]}}, "one value in km / s"),
