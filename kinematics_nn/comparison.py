@@ -1,6 +1,8 @@
 """`compare`: which functional forms do the data prefer? Evidences, on equal ground."""
 
+import difflib
 import math
+from contextlib import suppress
 
 import numpy as np
 from astropy.table import QTable
@@ -48,7 +50,7 @@ def compare(cube, forms, **options):
 
     method = options.setdefault("method", "refined")
     if method != "refined":
-        raise KinematicsError(f"method={method!r}, which has no evidence", "refined fits", "compare(..., forms)")
+        raise KinematicsError(f"method={method!r}, which has no evidence", "refined fits", 'compare(method="refined")')
     if isinstance(forms, (str, dict)) or len(forms := list(forms)) < 2:
         raise KinematicsError(f"forms={forms!r}", "a list of two or more", 'compare(cube, ["exponential", "ring"])')
     slots = _slots(forms)
@@ -148,8 +150,12 @@ def _slots(items):
 
     alone = [item for item in items if not isinstance(item, dict)]
     kinds = [_kinds(item) for item in alone]
+    known = [found for found in kinds if found]
     # "exponential" names a light and a dispersion: meant is the kind that all have.
-    common = [slot for slot in KINDS if all(slot in found for found in kinds)]
+    common = [slot for slot in KINDS if all(slot in found for found in known)]
+    for item, found in zip(alone, kinds, strict=True):
+        if not found:
+            _refuse(item, common or KINDS)
     if alone and len(common) != 1:
         shown = ", ".join(f"{item!r} ({' or '.join(found)})" for item, found in zip(alone, kinds, strict=True))
         needed = "forms of one kind, or dicts that say of which they are"
@@ -167,15 +173,22 @@ def _kinds(item):
 
     found = []
     for slot in KINDS:
-        try:
+        with suppress(FormError):
             get_form(item, slot)
-        except FormError as error:
-            refused = error
-        else:
             found.append(slot)
-    if not found:
-        raise refused
     return found
+
+
+def _refuse(item, slots):
+    """Say that a name is of no form, by the kind that it should have or, where nothing tells, by all."""
+    from .forms import get_form, list_forms
+
+    if len(slots) == 1 or not isinstance(item, str):
+        get_form(item, slots[0])
+    close = difflib.get_close_matches(item, [known.name for known in list_forms() if known.kind in slots], n=1)
+    remedy = repr(close[0]) if close else "kinematics_nn.register(YourForm), if it is your own"
+    kinds = " or ".join(slot.replace("_", " ") for slot in slots)
+    raise FormError(f"no {kinds} is called {item!r}", "a name that kinematics_nn.forms.list_forms() has", remedy)
 
 
 def _check_refined(fit):

@@ -4,6 +4,7 @@ from astropy import units as u
 from astropy.modeling import Model
 
 from .errors import KinematicsError, WrongUnit
+from .quantities import inside_number
 from .velocity_field import DiscVelocityField, curve_names
 
 __all__ = ["DISC_UNITS", "check_tied", "columns_of", "constraints", "model_constraints", "with_all_units"]
@@ -127,11 +128,8 @@ def _scale(parameter, unit, power, distance):
     """One of a parameter's units, in the unit of the fit; lengths to some power are angles at the distance."""
     if parameter.unit is None:
         return 1.0
-    one = 1 * parameter.unit
-    if power and distance is not None and not one.unit.is_equivalent(unit):
-        one = one * (u.rad / u.Quantity(distance)) ** float(power)
     try:
-        return float(one.to_value(unit))
+        return inside_number(1 * parameter.unit, unit, distance)
     except u.UnitConversionError as error:
         remedy = "distance=10*u.Mpc" if power and distance is None else None
         raise WrongUnit(f"{parameter.name} is {parameter.quantity}", f"a unit like {unit}", remedy) from error

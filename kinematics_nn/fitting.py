@@ -5,10 +5,12 @@ from astropy import units as u
 
 from .methods import posterior
 from .options import (
+    by_name,
     check_options,
     check_weights,
     distance_text,
     fresh_seed,
+    held_values,
     line_spread,
     own_priors,
     progress_function,
@@ -75,11 +77,12 @@ def fit(
     distance : `~astropy.units.Quantity`, optional
         Of the galaxy: radii are then given in kpc too.
     fixed : dict, optional
-        Parameters to hold, name to value. The network alone cannot hold any.
+        Parameters to hold, name to value, within the limits of the form; radii may be lengths where ``distance`` is
+        given. The network alone cannot hold any.
     priors : dict, optional
         Parameter name to (mean, standard deviation), ``dict(low=, high=)`` or a frozen `scipy.stats` distribution
-        (then in km/s, arcsec, deg). They take the place of the default priors; with the network alone, by weighting
-        its realisations.
+        (then in km/s, arcsec, deg); radii may be lengths where ``distance`` is given. They take the place of the
+        default priors; with the network alone, by weighting its realisations.
     weights : str, optional
         Name of weights, shipped or trained (``kinematics-nn info`` lists them), or the path of a .safetensors file.
         Those trained on one form fit no other; they are never chosen but by name.
@@ -112,6 +115,7 @@ def fit(
     from .observation import observe, opened
     from .results import KinematicFit
 
+    fixed, priors = by_name("fixed", fixed), by_name("priors", priors)
     given = {
         "rotation_curve": rotation_curve,
         "surface_brightness": surface_brightness,
@@ -119,9 +123,10 @@ def fit(
     }
     forms = Forms(**{slot: get_form(form, slot) for slot, form in given.items()})
     of_models = model_constraints(given.values(), forms, distance)
-    fixed, priors = (one | dict(own or {}) for one, own in zip(of_models, (fixed, priors), strict=True))
-    held = [*fixed, *([] if thickness is None else ["thickness"])]
-    check_options(method, n_samples, min_ess, fallback, held, priors, lsf)
+    fixed, priors = (one | own for one, own in zip(of_models, (fixed, priors), strict=True))
+    if thickness is not None:
+        fixed["thickness"] = thickness
+    check_options(method, n_samples, min_ess, fallback, list(fixed), priors, lsf)
     lsf = line_spread(lsf)
     distance = distance_text(distance)
     device = torch_device(device)
@@ -129,7 +134,8 @@ def fit(
     info = weights_info(weights)
     check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
-    own_priors({name: prior for name, prior in priors.items() if name != "flux"}, forms, u.one)
+    for read, what in ((own_priors, priors), (held_values, fixed)):
+        read({name: value for name, value in what.items() if name != "flux"}, forms, u.one, distance)
     cube = opened(cube)
     observation = observe(
         cube,
@@ -149,8 +155,9 @@ def fit(
         "min_ess": min_ess,
         "fallback": fallback,
         "lsf": lsf,
-        "fixed": fixed | ({} if thickness is None else {"thickness": thickness}),
+        "fixed": fixed,
         "priors": priors,
+        "distance": distance,
         "weights": weights,
         "device": device,
     }

@@ -7,7 +7,7 @@ from astropy import units as u
 from .errors import KinematicsError
 from .fitting import provenance
 from .methods import with_priors
-from .options import check_options, check_weights, distance_text, fresh_seed, own_priors, torch_device
+from .options import by_name, check_options, check_weights, distance_text, fresh_seed, own_priors, torch_device
 
 __all__ = ["fit_maps"]
 
@@ -80,7 +80,8 @@ def fit_maps(
     from .results import MapFit
     from .results.samples import nearest_median
 
-    check_options("network", n_samples, 500, None, [], priors or {}, None)
+    priors = by_name("priors", priors)
+    check_options("network", n_samples, 500, None, [], priors, None)
     forms = Forms(
         rotation_curve=get_form(rotation_curve, "rotation_curve"),
         surface_brightness=get_form(surface_brightness, "surface_brightness"),
@@ -98,7 +99,7 @@ def fit_maps(
         )
     info = weights_info(weights)
     check_weights(info, forms, "maps")
-    own_priors({name: given for name, given in (priors or {}).items() if name != "flux"}, forms, u.one)
+    own_priors({name: given for name, given in priors.items() if name != "flux"}, forms, u.one, distance)
     maps = observe_maps(moment1, moment0, moment1_error, wcs=wcs, beam=beam, velocity_convention=velocity_convention)
     observation = pseudo_observation(maps)
     log.debug(f"maps of {maps.moment1.shape} pixels, {np.isfinite(maps.moment1).sum()} of them valid")
@@ -106,7 +107,7 @@ def fit_maps(
     samples = network_samples(
         observation, forms, n_samples, seed=seed, device=device, weights=weights, cubes=prepare_maps(maps)
     )
-    priors_read = own_priors(dict(priors or {}), forms, observation.header["flux_unit"])
+    priors_read = own_priors(priors, forms, observation.header["flux_unit"], distance)
     samples, effective = with_priors(samples, priors_read, forms, observation, seed)
     best = nearest_median(samples)
     flags = [name for name, raised in disc_flags(observation, forms, samples, best).items() if raised]

@@ -24,6 +24,7 @@ def posterior(
     lsf,
     fallback=None,
     progress=None,
+    distance=None,
 ):
     """The posterior of an observation, with the options of `fit`.
 
@@ -31,7 +32,7 @@ def posterior(
     ----------
     observation : `~kinematics_nn.observation.Observation`
     forms : `~kinematics_nn.decoder.Forms`
-    method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback
+    method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback, distance
         As `fit` takes them.
     lsf : float or "hanning"
         [km/s]
@@ -55,8 +56,8 @@ def posterior(
         seed=seed,
         device=device,
         weights=weights,
-        priors=own_priors(priors, forms, flux_unit),
-        fixed=held_values(fixed, forms, flux_unit),
+        priors=own_priors(priors, forms, flux_unit, distance),
+        fixed=held_values(fixed, forms, flux_unit, distance),
         min_ess=min_ess,
         lsf=lsf,
         fallback=fallback,

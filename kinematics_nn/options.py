@@ -1,5 +1,6 @@
 """Options of a fit as the user gives them: read into inside units, or refused."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,8 +8,10 @@ from astropy import log
 from astropy import units as u
 
 from .errors import KinematicsError
+from .quantities import inside_number
 
 __all__ = [
+    "by_name",
     "check_options",
     "check_weights",
     "distance_text",
@@ -21,6 +24,7 @@ __all__ = [
 ]
 
 _METHODS = ("refined", "network")
+_LIMITS = {"inclination": (0.0, 90.0), "thickness": (0.0, np.inf)}
 
 
 def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
@@ -77,11 +81,21 @@ def check_weights(info, forms, input="cubes"):
             )
 
 
-def held_values(fixed, forms, flux_unit):
-    """Parameters held, in inside units."""
-    from .results.tables import parameter_columns
+def by_name(argument, given):
+    """What is given by parameter, as a dict of its own."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise KinematicsError(f"{argument}={given!r}", "a dict by parameter", f'fit({argument}={{"inclination": ...}})')
+    return dict(given)
+
+
+def held_values(fixed, forms, flux_unit, distance=None):
+    """Parameters held, in inside units; radii may be lengths where a distance is known."""
+    from .results.tables import form_columns, parameter_columns
 
     columns = parameter_columns(forms, flux_unit, sky=False)
+    limits = _LIMITS | {name: parameter.bounds for name, (_, parameter) in form_columns(forms).items()}
     held = {}
     for name, value in fixed.items():
         if name not in forms.parameter_names:
@@ -89,11 +103,28 @@ def held_values(fixed, forms, flux_unit):
                 f"fixed={{{name!r}: ...}}", f"one of {', '.join(forms.parameter_names)}", "fit(fixed=...)"
             )
         unit = u.Unit(columns[name][0])
+        given = f"fixed={{{name!r}: {value!r}}}"
         try:
-            held[name] = float(u.Quantity(value, None if hasattr(value, "unit") else unit).to_value(unit))
-        except (u.UnitConversionError, TypeError) as error:
-            raise KinematicsError(f"fixed={{{name!r}: {value!r}}}", f"a value in {unit}", "fit(fixed=...)") from error
+            held[name] = inside_number(value, unit, distance)
+        except (u.UnitConversionError, TypeError, ValueError) as error:
+            needed, remedy = _of_angle(value, unit, distance)
+            raise KinematicsError(given, needed, remedy) from error
+        low, high = limits.get(name, (-np.inf, np.inf))
+        if not (np.isfinite(held[name]) and low <= held[name] <= high):
+            ends = f"from {low:g} to {high:g}" if np.isfinite(high) else f"from {low:g} up"
+            needed = (
+                "a finite value" if np.isinf([low, high]).all() else f"a value {ends}, in {unit}".removesuffix(", in ")
+            )
+            raise KinematicsError(given, needed, "fit(fixed=...)")
     return held
+
+
+def _of_angle(value, unit, distance):
+    """What is needed where a unit does not fit, and what to call: a length for an angle wants a distance."""
+    of_length = getattr(getattr(value, "unit", None), "physical_type", None) == "length"
+    if of_length and unit == u.arcsec and distance is None:
+        return f"one value in {unit}, or a distance", "fit(distance=10 * u.Mpc)"
+    return f"one value in {unit}", "fit(fixed=...)"
 
 
 def line_spread(lsf):
@@ -116,16 +147,16 @@ def progress_function(progress):
     return log.info if progress else None
 
 
-def distance_text(distance):
+def distance_text(distance, caller="fit"):
     """A distance as text that a table's metadata can hold."""
     if distance is None:
         return None
     try:
         found = u.Quantity(distance).to(u.Mpc)
     except (u.UnitConversionError, TypeError) as error:
-        raise KinematicsError(f"distance={distance!r}", "a length", "fit(distance=10 * u.Mpc)") from error
+        raise KinematicsError(f"distance={distance!r}", "a length", f"{caller}(distance=10 * u.Mpc)") from error
     if not (found.isscalar and np.isfinite(found) and found > 0):
-        raise KinematicsError(f"distance={distance!r}", "a positive length", "fit(distance=10 * u.Mpc)")
+        raise KinematicsError(f"distance={distance!r}", "a positive length", f"{caller}(distance=10 * u.Mpc)")
     return found.to_string()
 
 
@@ -151,10 +182,10 @@ def torch_device(device):
     return str(device)
 
 
-def own_priors(priors, forms, flux_unit):
-    """The user's priors, read in the units of the columns."""
+def own_priors(priors, forms, flux_unit, distance=None):
+    """The user's priors, read in the units of the columns; radii may be lengths where a distance is known."""
     from .inference.priors import user_priors
     from .results.tables import parameter_columns
 
     columns = parameter_columns(forms, flux_unit, sky=False)
-    return user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()})
+    return user_priors(priors, {name: u.Unit(unit) for name, (unit, _) in columns.items()}, distance)

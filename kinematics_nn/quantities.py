@@ -1,4 +1,4 @@
-"""Text with units, as the command line and flat-string interfaces take it, read into quantities."""
+"""Quantities as users give them, text with units among them, read into numbers and quantities."""
 
 import math
 
@@ -6,7 +6,47 @@ import astropy.units as u
 
 from kinematics_nn.errors import WrongUnit
 
-__all__ = ["parse_quantity", "parse_range"]
+__all__ = ["inside_number", "parse_quantity", "parse_range"]
+
+
+def inside_number(value, unit, distance=None):
+    """
+    Read one number, quantity or its text as a float in a unit.
+
+    Parameters
+    ----------
+    value : float, str or `~astropy.units.Quantity`
+        A bare number is in ``unit`` already.
+    unit : `~astropy.units.Unit`
+        A length of the galaxy, to some power, is in arcsec here.
+    distance : `~astropy.units.Quantity` or str, optional
+        Of the galaxy, at which lengths are angles.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    `~astropy.units.UnitConversionError`
+        The unit does not fit.
+    TypeError
+        It is no single number.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from kinematics_nn.quantities import inside_number
+    >>> print(f"{inside_number(1 * u.kpc, u.arcsec, distance=10 * u.Mpc):.3f}")
+    20.626
+    """
+    quantity, unit = u.Quantity(value), u.Unit(unit)
+    if quantity.unit == u.one and not hasattr(value, "unit"):
+        quantity = quantity.value * unit
+    power = dict(zip(unit.bases, unit.powers, strict=True)).get(u.arcsec, 0)
+    if distance is not None and power and not quantity.unit.is_equivalent(unit):
+        quantity = quantity * (u.rad / u.Quantity(distance)) ** float(power)
+    return float(quantity.to_value(unit))
 
 
 def parse_quantity(text, unit=None, *, name="value"):

@@ -4,7 +4,9 @@ import astropy.units as u
 import numpy as np
 from astropy.wcs import WCS
 
-from .errors import FormError, KinematicsError, WrongUnit
+from .errors import KinematicsError, WrongUnit
+from .options import distance_text
+from .quantities import inside_number
 
 __all__ = ["simulate"]
 
@@ -32,6 +34,7 @@ def simulate(
     thickness=0 * u.arcsec,
     rotation_curve=None,
     surface_brightness=None,
+    distance=None,
     integrate_pixels=True,
     rms=None,
     noise="wide",
@@ -55,11 +58,13 @@ def simulate(
         Of the disc; ``flux`` is over the whole sky, ``thickness`` the scale height of an exponential law.
     offset : `~astropy.units.Quantity`
         (East, north) of the disc's centre from the WCS reference position (CRVAL).
-    velocity_dispersion : `~astropy.units.Quantity` or model
-        Intrinsic: one for the whole disc, or a model of `kinematics_nn.models`.
-    rotation_curve, surface_brightness : model
-        Of `kinematics_nn.models`; ``ArctanRotationCurve(vmax=200*u.km/u.s, r_turn=3*u.arcsec)`` and
-        ``ExponentialDisc(r_scale=8*u.arcsec)`` by default.
+    velocity_dispersion : `~astropy.units.Quantity`, model, form or str
+        Intrinsic: one for the whole disc, or one that changes with radius, as ``rotation_curve`` is given.
+    rotation_curve, surface_brightness : model, form or str
+        Models of `kinematics_nn.models`; ``ArctanRotationCurve(vmax=200*u.km/u.s, r_turn=3*u.arcsec)`` and
+        ``ExponentialDisc(r_scale=8*u.arcsec)`` by default. A form, or the name of one, has its default values.
+    distance : `~astropy.units.Quantity`, optional
+        Of the galaxy, where radii or the thickness are lengths.
     integrate_pixels : bool
         Whether a voxel holds the average over its pixel, as `~kinematics_nn.fit` takes it to, or the value at its
         centre.
@@ -104,10 +109,12 @@ def simulate(
         models["rotation_curve"] = rotation_curve
     if surface_brightness is not None:
         models["surface_brightness"] = surface_brightness
-    if not hasattr(velocity_dispersion, "form"):
+    if not _is_form(velocity_dispersion):
         velocity_dispersion = ConstantDispersion(_value("velocity_dispersion", velocity_dispersion, _KM_S) * _KM_S)
     models["velocity_dispersion"] = velocity_dispersion
-    forms = Forms(**{slot: _form(slot, model) for slot, model in models.items()})
+    models = {slot: _model(slot, given) for slot, given in models.items()}
+    forms = Forms(**{slot: model.form for slot, model in models.items()})
+    distance = distance_text(distance, "simulate")
     systemic = _value("vsys", vsys, _KM_S)
     if like is None:
         if np.shape(shape) != (3,) or any(int(n) != n or n < least for n, least in zip(shape, (1, 2, 2), strict=True)):
@@ -135,10 +142,10 @@ def simulate(
         "north": north,
         "vsys": systemic,
         "flux": _value("flux", flux, u.Unit(flux_unit)),
-        "thickness": _value("thickness", thickness, u.arcsec),
+        "thickness": _value("thickness", thickness, u.arcsec, distance),
     }
     for slot, model in models.items():
-        values.update(zip(forms.slots[slot], inside_values(model).values(), strict=True))
+        values.update(zip(forms.slots[slot], inside_values(model, distance).values(), strict=True))
     if not axis.edges[0] < systemic < axis.edges[-1]:
         raise KinematicsError(
             f"vsys={systemic:g} km/s outside the band, {axis.edges[0]:g} to {axis.edges[-1]:g} km/s",
@@ -171,22 +178,28 @@ def simulate(
     return SpectralCube(u.Quantity(np.ascontiguousarray(data), unit), wcs, beam=beam, header=header)
 
 
-def _form(slot, model):
-    """The form of a model, which must be one for its slot."""
-    form = getattr(model, "form", None)
-    if getattr(form, "kind", None) != slot:
-        raise FormError(
-            f"{slot}={model!r}", f"a {slot.replace('_', ' ')} of kinematics_nn.models", "help(kinematics_nn.models)"
-        )
-    return form
+def _is_form(given):
+    """Whether it is a model, a form or a name, and no quantity, which may be text, too."""
+    return hasattr(given, "form") or isinstance(given, type) or (isinstance(given, str) and given[:1].isalpha())
 
 
-def _value(name, given, unit):
+def _model(slot, given):
+    """The model that is given for a slot, or that of the form that is named, with its default values."""
+    from .forms import get_form
+    from .models import model_with_units
+
+    form = get_form(given, slot)
+    return model_with_units(form, **form.defaults()) if isinstance(given, str | type) else given
+
+
+def _value(name, given, unit, distance=None):
     """A quantity's value in a unit; bare numbers are refused, but for the noise, which has the cube's unit."""
     if name == "rms" and not hasattr(given, "unit"):
         given = given * unit
     try:
-        value = float(u.Quantity(given).to_value(unit))
+        if u.Quantity(given).unit == u.one != unit:
+            raise u.UnitConversionError("no unit")
+        value = inside_number(given, unit, distance)
     except (u.UnitConversionError, TypeError) as error:
         raise WrongUnit(f"{name}={given!r}", f"a unit like {unit}", f"simulate({name}=1 * u.Unit('{unit}'))") from error
     low, high = _LIMITS.get(name, (-np.inf, np.inf))

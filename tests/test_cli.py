@@ -143,7 +143,7 @@ def test_slab_of_a_frequency_axis(calls, tmp_path):
     ("options", "said"),
     [
         (["--rest-value", "115 K", "--velocity-convention", "radio"], "a frequency or wavelength"),
-        ([], "velocity_convention="),
+        ([], "--velocity-convention radio"),
     ],
 )
 def test_slab_of_a_frequency_axis_that_cannot_be_read(calls, tmp_path, capsys, options, said):
@@ -263,6 +263,21 @@ def test_simulate_takes_every_parameter_as_text(calls, tmp_path):
     assert calls[1] == ((), {})
 
 
+def test_simulate_takes_lengths_at_a_distance(calls, tmp_path, capsys):
+    words = ["--rotation-curve", "freeman", "r_disc=2 kpc", "vmax=150 km/s", "--thickness", "30 pc"]
+    assert cli.main(["simulate", str(tmp_path / "mock.fits"), *words, "--distance", "10 Mpc"]) == 0
+    options = calls[0][1]
+    # 206265 arcsec a radian
+    assert options["rotation_curve"].r_disc.quantity.to_value(u.arcsec) == pytest.approx(41.253, rel=1e-4)
+    assert options["rotation_curve"].vmax.quantity == 150 * u.km / u.s
+    assert (options["thickness"], options["distance"]) == (30 * u.pc, 10 * u.Mpc)
+    assert cli.main(["simulate", str(tmp_path / "other.fits"), *words]) == 2
+    words[2] = "r_disc=2 kg"
+    assert cli.main(["simulate", str(tmp_path / "other.fits"), *words, "--distance", "10 Mpc"]) == 2
+    assert "r_disc is" in capsys.readouterr().err.splitlines()[-1]
+    assert len(calls) == 1
+
+
 def test_simulate_with_a_parameter_the_form_lacks(calls, tmp_path, capsys):
     assert cli.main(["simulate", str(tmp_path / "m.fits"), "--rotation-curve", "arctan", "r_scale=3 arcsec"]) == 2
     assert "vmax, r_turn" in capsys.readouterr().err
@@ -272,6 +287,45 @@ def test_forms_names_form_and_provider(capsys):
     assert cli.main(["forms"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["arctan"])
     assert "kinematics_nn" in line
+
+
+def test_forms_gives_a_line_to_all_rings_and_says_what_a_sum_is(capsys):
+    assert cli.main(["forms"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("speed of ring" in line for line in lines) == sum("brightness of ring" in line for line in lines) == 1
+    assert any(line.split()[:2] == ["v_1,", "..."] and "LogUniform" in line for line in lines)
+    assert "disc:freeman+halo:nfw" in lines[-2]
+    assert "Tabulated" in lines[-1]
+
+
+def test_help_of_fit_has_a_sum(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    assert "disc:freeman+halo:nfw" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("fit(fixed=...)", "--fixed NAME=QUANTITY"),
+        ("fit(distance=10 * u.Mpc)", "--distance '10 Mpc'"),
+        ("fit(lsf=2 * u.km / u.s)", "--lsf '2 km/s'"),
+        ('fit(method="refined")', "--method refined"),
+        ("fit(n_samples=10_000)", "--n-samples 10000"),
+        ("fit(region=...), or fit(rms=...)", "--region ..., or --rms ..."),
+        ("fit(mask=...) of where it is", "fit(mask=...) of where it is"),
+        ('fit(method="refined", fallback="dynesty")', 'fit(method="refined", fallback="dynesty")'),
+        ("fit(beam=radio_beam.Beam(major, minor, pa))", "fit(beam=radio_beam.Beam(major, minor, pa))"),
+        ("kinematics_nn.register(YourForm), if it is your own", "install it as a plug-in, if it is your own"),
+    ],
+)
+def test_errors_advise_in_the_shells_words(calls, cube_path, capsys, monkeypatch, python, shell):
+    def fail(*args, **kwargs):
+        raise NoEmission("nothing", "a line", python)
+
+    monkeypatch.setattr(sys.modules["kinematics_nn.fitting"], "fit", fail)
+    assert cli.main(["fit", str(cube_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"kinematics-nn: error: nothing; needed: a line. Try: {shell}"
 
 
 def test_help_loads_no_torch():

@@ -181,6 +181,28 @@ def test_forms_are_read_in_every_way(cube, observation, monkeypatch):
         cube.kinematics.compare("ring")
 
 
+@pytest.mark.parametrize(
+    ("forms", "said"),
+    [
+        (["tanh", "arctn"], "no rotation_curve is called 'arctn'.*Try: 'arctan'"),
+        (["rng", {"rotation_curve": "nfw"}, "sersic"], "no surface_brightness is called 'rng'.*Try: 'ring'"),
+        (["exponential", "zzz"], "no surface brightness or velocity dispersion is called 'zzz'"),
+        (["arctn", "rng"], "no rotation curve or .* is called 'arctn'.*Try: 'arctan'"),
+        (["arctan", "ring", "zzz"], "is called 'zzz'.*register"),
+        (["tanh", 3], "3 is no rotation_curve"),
+        (["tanh", "sersic", 3], "3 is no rotation_curve"),
+    ],
+)
+def test_an_unknown_form_is_named_by_the_kind_of_the_others(cube, forms, said):
+    with pytest.raises(FormError, match=said):
+        compare(cube, forms)
+
+
+def test_the_network_alone_has_no_evidence(cube):
+    with pytest.raises(KinematicsError, match=r'method="refined"'):
+        compare(cube, ["exponential", "ring"], method="network")
+
+
 def test_the_form_that_made_the_galaxy_is_preferred(cube):
     light = ({"surface_brightness": name} for name in ("gaussian", "exponential"))
     table = cube.kinematics.compare(light, min_ess=60, n_samples=200, seed=1)

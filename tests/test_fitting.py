@@ -11,7 +11,7 @@ from scipy import stats
 from spectral_cube import DaskSpectralCube, SpectralCube
 
 from kinematics_nn import fit, simulate
-from kinematics_nn.errors import KinematicsError
+from kinematics_nn.errors import KinematicsError, NoEmission
 from kinematics_nn.forms import list_forms
 from kinematics_nn.models import ArctanRotationCurve, TanhRotationCurve
 
@@ -336,6 +336,20 @@ def test_a_distance_that_is_none(cube, distance):
         ({"weights": "nicer"}, "nicer"),
         ({"device": "abacus"}, "abacus"),
         ({"rotation_curve": "arctn"}, "arctn"),
+        ({"priors": [200, 20]}, "a dict by parameter"),
+        ({"fixed": [1, 2]}, "a dict by parameter"),
+        ({"priors": {"r_turn": (1 * u.kpc, 0.1 * u.kpc)}}, "distance=10"),
+        ({"fixed": {"inclination": 120 * u.deg}}, "from 0 to 90, in deg"),
+        ({"fixed": {"inclination": -60}}, "from 0 to 90, in deg"),
+        ({"fixed": {"vmax": -10}}, "from 0 to 5000, in km / s"),
+        ({"fixed": {"r_turn": 0}}, "from 0.001 to 100000, in arcsec"),
+        ({"fixed": {"r_turn": np.nan}}, "from 0.001 to 100000, in arcsec"),
+        ({"fixed": {"r_turn": 1 * u.kpc}}, "or a distance.*distance=10"),
+        ({"fixed": {"vsys": np.inf}}, "a finite value"),
+        ({"fixed": {"vmax": None}}, "one value in km / s"),
+        ({"fixed": {"vmax": [100, 200]}}, "one value in km / s"),
+        ({"fixed": {"n": 9.0}, "surface_brightness": "sersic"}, "a value from"),
+        ({"thickness": -1 * u.arcsec}, "from 0 up, in arcsec"),
     ],
 )
 def test_what_is_refused_is_refused_before_the_cube_is_read(given, named):
@@ -363,3 +377,24 @@ def test_a_distance_gives_radii_in_kpc(cube):
     result = quick(cube, distance=10 * u.Mpc)
     ratio = result.samples["r_scale_kpc"] / result.samples["r_scale"]
     assert ratio[0].to_value(u.kpc / u.arcsec) == pytest.approx(10e3 / 206264.8, rel=1e-5)
+
+
+def test_lengths_are_held_and_known_at_a_distance(cube, monkeypatch):
+    seen = {}
+
+    def stop(*args, **options):
+        seen.update(options)
+        raise NoEmission("enough")
+
+    monkeypatch.setattr("kinematics_nn.methods._refined", stop)
+    with pytest.raises(NoEmission):
+        fit(
+            cube,
+            distance=10 * u.Mpc,
+            fixed={"r_turn": 0.2 * u.kpc},
+            priors={"r_scale": (0.4 * u.kpc, 50 * u.pc)},
+            thickness=30 * u.pc,
+        )
+    # 20.6265 arcsec a kpc
+    assert seen["fixed"] == pytest.approx({"r_turn": 4.1253, "thickness": 0.618795}, rel=1e-4)
+    assert seen["priors"][0].normal == pytest.approx((8.2506, 1.03132), rel=1e-4)

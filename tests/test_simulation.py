@@ -11,7 +11,14 @@ from spectral_cube import SpectralCube
 
 from kinematics_nn import simulate
 from kinematics_nn.errors import FormError, KinematicsError, WrongUnit
-from kinematics_nn.models import ArctanRotationCurve, ConstantDispersion, ExponentialDisc, ExponentialDispersion
+from kinematics_nn.forms import FreemanDisc, Tanh
+from kinematics_nn.models import (
+    ArctanRotationCurve,
+    ConstantDispersion,
+    ExponentialDisc,
+    ExponentialDispersion,
+    TanhRotationCurve,
+)
 
 KM_S = u.km / u.s
 SMALL = {"shape": (24, 60, 64), "channel_width": 20 * KM_S, "surface_brightness": ExponentialDisc(r_scale=3 * u.arcsec)}
@@ -304,3 +311,32 @@ def test_a_line_outside_the_band_is_refused():
 def test_what_is_no_model_of_its_kind_is_refused(wrong):
     with pytest.raises((WrongUnit, FormError)):
         simulate(**wrong)
+
+
+def test_forms_and_names_have_their_default_values():
+    for given in ("tanh", TanhRotationCurve, Tanh):
+        found = simulate(**SMALL, rotation_curve=given)
+        wanted = simulate(**SMALL, rotation_curve=TanhRotationCurve())
+        np.testing.assert_array_equal(found.unmasked_data[:], wanted.unmasked_data[:])
+    found = simulate(**SMALL, velocity_dispersion="exponential")
+    wanted = simulate(**SMALL, velocity_dispersion=ExponentialDispersion())
+    np.testing.assert_array_equal(found.unmasked_data[:], wanted.unmasked_data[:])
+    assert simulate(**SMALL, velocity_dispersion="9 km/s").shape == (24, 60, 64)
+    with pytest.raises(FormError, match=r"called 'tnh'.*'tanh'"):
+        simulate(**SMALL, rotation_curve="tnh")
+
+
+def test_lengths_are_angles_at_a_distance():
+    # 1 kpc at 20.6265 Mpc is 10.0000 arcsec
+    curve = FreemanDisc(150 * KM_S, 0.5 * u.kpc)
+    found = simulate(**SMALL, rotation_curve=curve, thickness=50 * u.pc, distance=20.626480624709636 * u.Mpc)
+    curve = FreemanDisc(150 * KM_S, 5 * u.arcsec)
+    wanted = simulate(**SMALL, rotation_curve=curve, thickness=0.5 * u.arcsec)
+    # float32 of radii that differ in their last digits
+    np.testing.assert_allclose(
+        found.unmasked_data[:].value,
+        wanted.unmasked_data[:].value,
+        atol=1e-5 * np.nanmax(wanted.unmasked_data[:].value),
+    )
+    with pytest.raises(KinematicsError, match=r"distance=.*simulate\(distance="):
+        simulate(**SMALL, distance=3 * u.s)

@@ -9,7 +9,7 @@ from ..errors import KinematicsError
 from .arguments import add_calibrate_arguments, add_fit_arguments, add_fit_maps_arguments, add_simulate_arguments
 from .commands import calibrate, card, demo, fit, fit_maps, simulate
 from .listing import forms, info
-from .messages import one_line, say
+from .messages import in_shell_words, one_line, say
 
 __all__ = ["main"]
 
@@ -38,7 +38,7 @@ def main(argv=None):
             # Whoever read our output (head, less) has gone; stdout's own flush at exit must not fail on it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (KinematicsError, OSError) as error:
-            say(f"error: {one_line(error)}")
+            say(f"error: {in_shell_words(one_line(error), vars(args))}")
             return 2
     return 0
 

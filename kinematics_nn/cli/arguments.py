@@ -1,13 +1,14 @@
 """What the command line takes: its options, and their text read into what the Python doors take."""
 
 import argparse
+import contextlib
 
 import astropy.units as u
 
 from ..errors import KinematicsError
 from ..forms.base import KINDS
 from ..observation.correlation import SERIES, WIDTHS
-from ..quantities import parse_quantity
+from ..quantities import inside_number, parse_quantity
 
 __all__ = [
     "add_calibrate_arguments",
@@ -21,6 +22,8 @@ __all__ = [
     "read_lsf",
     "read_model",
 ]
+
+_SUM = {"rotation_curve": "; a sum is written as disc:freeman+halo:nfw"}
 
 
 def add_fit_arguments(sub):
@@ -67,7 +70,9 @@ def _posterior_arguments(sub):
     sub.add_argument("--velocity-convention", choices=("radio", "optical", "relativistic"))
     sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc'")
     for kind in KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="see kinematics-nn forms")
+        sub.add_argument(
+            f"--{kind.replace('_', '-')}", metavar="FORM", help=f"see kinematics-nn forms{_SUM.get(kind, '')}"
+        )
     sub.add_argument(
         "--weights", metavar="NAME", help="of weights that kinematics-nn info lists, or a .safetensors file"
     )
@@ -98,6 +103,7 @@ def add_simulate_arguments(sub):
     for kind in ("rotation-curve", "surface-brightness"):
         help_ = "a form, and what differs from its defaults, such as arctan 'vmax=200 km/s'"
         sub.add_argument(f"--{kind}", nargs="+", metavar=("FORM", "NAME=QUANTITY"), help=help_)
+    sub.add_argument("--distance", metavar="QUANTITY", help="such as '10 Mpc', where radii are lengths")
     sub.add_argument("--integrate-pixels", action=argparse.BooleanOptionalAction, help="over the pixel, or its centre")
     sub.add_argument("--rms", metavar="QUANTITY", help="noise, such as '2 mJy/beam'; none by default")
     sub.add_argument("--noise", choices=tuple(WIDTHS), help="how the noise is correlated over the sky")
@@ -122,7 +128,9 @@ def add_calibrate_arguments(sub):
     sub.add_argument("--keep", metavar="FOLDER", help="of the cubes: those there are fitted, the others kept there")
     sub.add_argument("--weights", metavar="NAME", help="of the fits; those of fit by default")
     for kind in KINDS:
-        sub.add_argument(f"--{kind.replace('_', '-')}", metavar="FORM", help="of galaxies and fits")
+        sub.add_argument(
+            f"--{kind.replace('_', '-')}", metavar="FORM", help=f"of galaxies and fits{_SUM.get(kind, '')}"
+        )
 
 
 def _beam_argument(sub):
@@ -171,8 +179,8 @@ def read_fixed(words):
     return held
 
 
-def read_model(kind, words):
-    """An astropy model from a form's name and ``name=quantity`` words."""
+def read_model(kind, words, distance=None):
+    """An astropy model from a form's name and ``name=quantity`` words; radii may be lengths at a distance."""
     from ..forms import get_form
     from ..models import model_class
 
@@ -182,5 +190,10 @@ def read_model(kind, words):
         name, equals, text = word.partition("=")
         if not equals or name not in values:
             raise KinematicsError(f"{word!r} after {form.name}", f"NAME=QUANTITY, with NAME among {', '.join(values)}")
-        values[name] = parse_quantity(text, values[name].unit, name=name)
+        unit = values[name].unit
+        if distance is not None and unit != u.one:
+            text = parse_quantity(text, None, name=name)
+            with contextlib.suppress(u.UnitConversionError):  # which is said below
+                text = inside_number(text, unit, distance) * unit
+        values[name] = parse_quantity(text, unit, name=name)
     return model_class(form)(**values)

@@ -64,7 +64,8 @@ def simulate(args):
     check_writable(args.cube, args.overwrite)
     options = given(args, "seed", "integrate_pixels", "noise", "spectral")
     options |= quantities(args, pixel_scale=u.arcsec, channel_width=_KM_S, inclination=u.deg, pa=u.deg, vsys=_KM_S)
-    options |= quantities(args, velocity_dispersion=_KM_S, thickness=u.arcsec, flux=None, rms=None)
+    options |= quantities(args, velocity_dispersion=_KM_S, flux=None, rms=None, distance=u.Mpc)
+    options |= quantities(args, thickness=None if args.distance else u.arcsec)
     if args.shape:
         options["shape"] = tuple(args.shape)
     if args.offset:
@@ -75,7 +76,7 @@ def simulate(args):
         options["like"] = read_cube(args.like)
     for kind in ("rotation_curve", "surface_brightness"):
         if getattr(args, kind):
-            options[kind] = read_model(kind, getattr(args, kind))
+            options[kind] = read_model(kind, getattr(args, kind), options.get("distance"))
     write_cube(simulate_cube(**options), args.cube, args.overwrite)
 
 

@@ -4,6 +4,8 @@ from ..forms.base import KINDS
 
 __all__ = ["forms", "info"]
 
+_MANY = 5  # numbered parameters that are rings, and no coefficients
+
 
 def info(args):
     """Print version, weights, default priors and devices."""
@@ -42,9 +44,22 @@ def forms(args):
             print(("" if last is None else "\n") + known.kind)
         last = known.kind
         print(f"  {known.name:<22} {known.provider}")
-        for p in known.form.parameters:
+        for name, described, p in _lines(known.form.parameters):
             default = f"{p.default:g} {p.unit}".strip()
-            print(f"      {p.name:<18} {default:<12} {p.description}; {_prior(p.prior)}")
+            print(f"      {name:<18} {default:<12} {described}; {_prior(p.prior)}")
+    print("\na sum of rotation curves is disc:freeman+halo:nfw: each prefix, a colon, a name from above")
+    print("a measured curve is kinematics_nn.forms.Tabulated, in Python alone")
+
+
+def _lines(parameters):
+    """Name, description and parameter of each line: one for all rings, whose number and radii a cube decides."""
+    stems = [p.name.rpartition("_")[0] for p in parameters if p.name.rpartition("_")[2].isdecimal()]
+    for p in parameters:
+        stem, _, number = p.name.rpartition("_")
+        if stems.count(stem) < _MANY or not number.isdecimal():
+            yield p.name, p.description, p
+        elif number == "1":
+            yield f"{p.name}, ...", f"{p.description.partition(',')[0]}, 2, ...", p
 
 
 def _prior(prior):

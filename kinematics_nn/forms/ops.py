@@ -12,8 +12,13 @@ import numpy as np
 from scipy import special
 
 __all__ = [
+    "abs",
+    "arcsinh",
     "arctan",
     "clip",
+    "cos",
+    "cosh",
+    "erf",
     "erfc",
     "exp",
     "expm1",
@@ -27,6 +32,7 @@ __all__ = [
     "k0e",
     "k1e",
     "log",
+    "log10",
     "log1p",
     "logaddexp",
     "maximum",
@@ -34,6 +40,8 @@ __all__ = [
     "piecewise",
     "polynomial",
     "power",
+    "sin",
+    "sinh",
     "sqrt",
     "tanh",
     "tensors",
@@ -64,17 +72,25 @@ def _unary(name, of_numpy, of_torch):
         return found(x)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"`{name}` of each element of an array or a tensor."
+    function.__doc__ = f"``{name}`` of each element of an array or a tensor."
     return function
 
 
+abs = _unary("abs", np.abs, "abs")
+sin = _unary("sin", np.sin, "sin")
+cos = _unary("cos", np.cos, "cos")
+sinh = _unary("sinh", np.sinh, "sinh")
+cosh = _unary("cosh", np.cosh, "cosh")
+arcsinh = _unary("arcsinh", np.arcsinh, "arcsinh")
 arctan = _unary("arctan", np.arctan, "arctan")
 tanh = _unary("tanh", np.tanh, "tanh")
 exp = _unary("exp", np.exp, "exp")
 expm1 = _unary("expm1", np.expm1, "expm1")
 log = _unary("log", np.log, "log")
+log10 = _unary("log10", np.log10, "log10")
 log1p = _unary("log1p", np.log1p, "log1p")
 sqrt = _unary("sqrt", np.sqrt, "sqrt")
+erf = _unary("erf", special.erf, "special.erf")
 erfc = _unary("erfc", special.erfc, "special.erfc")
 gammaln = _unary("gammaln", special.gammaln, "lgamma")
 i0e = _unary("i0e", special.i0e, "special.i0e")

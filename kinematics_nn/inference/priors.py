@@ -1,11 +1,13 @@
 """Priors of the user's on draws that were made under the default ones: weights, and draws resampled by them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 
 from ..errors import KinematicsError
+from ..quantities import inside_number
 
 __all__ = ["UserPrior", "prior_weights", "user_priors"]
 
@@ -25,31 +27,48 @@ class UserPrior:
     support: tuple = (-np.inf, np.inf)
 
     @classmethod
-    def of(cls, name, given, unit):
+    def of(cls, name, given, unit, distance=None):
         """From (mean, standard deviation), bounds as a dict(low=, high=), or a frozen scipy.stats distribution."""
+        kinds = "(mean, positive standard deviation), dict(low=, high=) or a frozen scipy.stats distribution"
+        wrong = KinematicsError(f"priors[{name!r}] = {given!r}", kinds, f"priors={{{name!r}: (mean, std)}}")
 
         def number(value):
             try:
-                return float(u.Quantity(value, None if hasattr(value, "unit") else unit).to_value(unit))
+                return inside_number(value, unit, distance)
             except u.UnitConversionError as error:
+                found = u.Quantity(value).unit
+                of_length = found.physical_type == "length" and unit == u.arcsec
                 raise KinematicsError(
-                    f"priors[{name!r}] in {u.Quantity(value).unit}",
-                    f"a unit of {unit}",
-                    f"priors={{{name!r}: ...}} again",
+                    f"priors[{name!r}] in {found}",
+                    f"a unit of {unit}" + ", or a distance" * of_length,
+                    "fit(distance=10 * u.Mpc)" if of_length else f"priors={{{name!r}: ...}} again",
                 ) from error
+            except (TypeError, ValueError) as error:
+                raise wrong from error
 
         if hasattr(given, "logpdf"):
             moments = float(given.mean()), float(given.std())
             known = np.isfinite(moments).all() and moments[1] > 0
             return cls(name, given.logpdf, None, moments if known else None, tuple(map(float, given.support())))
-        if isinstance(given, dict) and set(given) <= {"low", "high"}:
+        if isinstance(given, Mapping):
+            unknown = ", ".join(repr(key) for key in given if key not in ("low", "high"))
+            if unknown:
+                raise KinematicsError(
+                    f"priors[{name!r}] with the bounds {unknown}",
+                    "low, high or both",
+                    f"priors={{{name!r}: dict(low=, high=)}}",
+                )
             low, high = number(given.get("low", -np.inf)), number(given.get("high", np.inf))
+            if not low < high:
+                raise KinematicsError(
+                    f"priors[{name!r}] from {low:g} to {high:g} {unit}".rstrip(),
+                    "a lower bound below the upper one",
+                    f"priors={{{name!r}: dict(low=, high=)}}, or fit(fixed=...) for one value",
+                )
             closed = np.isfinite([low, high]).all()
             level = -np.log(high - low) if closed else 0.0
             moments = ((low + high) / 2, (high - low) / np.sqrt(12)) if closed else None
             return cls(name, lambda x: np.where((x >= low) & (x <= high), level, -np.inf), None, moments, (low, high))
-        kinds = "(mean, positive standard deviation), dict(low=, high=) or a frozen scipy.stats distribution"
-        wrong = KinematicsError(f"priors[{name!r}] = {given!r}", kinds, f"priors={{{name!r}: (mean, std)}}")
         try:
             mean, std = given
         except (TypeError, ValueError) as error:
@@ -61,12 +80,15 @@ class UserPrior:
         return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi)), normal, normal)
 
 
-def user_priors(priors, units):
-    """The user's priors as a list of `UserPrior`; ``units`` maps the names that may have one to their units."""
+def user_priors(priors, units, distance=None):
+    """The user's priors as a list of `UserPrior`; ``units`` maps the names that may have one to their units.
+
+    At a ``distance``, what has the unit arcsec may be given as a length.
+    """
     for name in priors:
         if name not in units:
             raise KinematicsError(f"a prior on {name!r}", f"one of {', '.join(units)}", "priors={name: ...}")
-    return [UserPrior.of(name, given, units[name]) for name, given in priors.items()]
+    return [UserPrior.of(name, given, units[name], distance) for name, given in priors.items()]
 
 
 def _default_log_density(name, values, form_priors):

@@ -3,6 +3,7 @@
 from astropy import units as u
 
 from ..errors import FormError, WrongUnit
+from ..quantities import inside_number
 from .classes import model_class
 
 __all__ = ["inside_values", "model_with_units"]
@@ -70,14 +71,10 @@ def inside_values(model, distance=None):
         if parameter.unit is None:
             values[known.name] = float(parameter.value)
             continue
-        wanted, quantity = u.Unit(known.unit), parameter.quantity
-        power = known.powers[1]
         try:
-            if distance is not None and power and not quantity.unit.is_equivalent(wanted):
-                quantity = quantity * (u.rad / distance) ** float(power)
-            values[known.name] = float(quantity.to_value(wanted))
+            values[known.name] = inside_number(parameter.quantity, known.unit, distance)
         except u.UnitConversionError as error:
-            remedy = "distance=10*u.Mpc" if power and distance is None else None
-            needed = f"a unit like {wanted}"
+            remedy = "distance=10*u.Mpc" if known.powers[1] and distance is None else None
+            needed = f"a unit like {u.Unit(known.unit)}"
             raise WrongUnit(f"{known.name} is {parameter.quantity}", needed, remedy) from error
     return values
