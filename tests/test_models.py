@@ -82,3 +82,18 @@ def test_inside_values_say_what_they_need():
         inside_values(models.ArctanRotationCurve() + models.TanhRotationCurve())
     with pytest.raises(TypeError, match="vmax, r_turn"):
         model_with_units(models.ArctanRotationCurve.form, vmax=200)
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "said"),
+    [
+        (lambda: models.FreemanRotationCurve(100 * u.Msun, 2 * u.kpc), r"vmax is 100\.0 solMass.*km/s"),
+        (lambda: models.NFWRotationCurve()(3 * u.kpc), "vmax, r_s without a unit"),
+        (lambda: models.NFWRotationCurve(vmax=200 * KM_S)(3 * u.arcsec), "r_s without a unit"),
+        (lambda: models.NFWRotationCurve(vmax=200 * KM_S)(3), "r_s without a unit"),
+    ],
+    ids=["a mass for a speed", "bare model", "bare radius scale", "bare radius"],
+)
+def test_units_are_on_all_or_on_none(evaluated, said):
+    with pytest.raises(WrongUnit, match=said):
+        evaluated()

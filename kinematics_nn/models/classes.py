@@ -21,6 +21,15 @@ class _FormModel(Fittable1DModel):
     form = None
     fit_deriv = None
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for known in self.form.parameters:
+            parameter = getattr(self, known.name)
+            like = [_KM_S ** known.powers[0] * length ** known.powers[1] for length in (u.arcsec, u.kpc)]
+            if parameter.unit is not None and not any(parameter.unit.is_equivalent(unit) for unit in like):
+                needed = f"a unit like {known.unit}" if known.unit else "a number"
+                raise WrongUnit(f"{known.name} is {parameter.quantity}", needed, None)
+
     @classmethod
     def evaluate(cls, radius, *parameters):
         """The form at each radius; units, where there are any, are those of the radius and the parameters.
@@ -30,7 +39,15 @@ class _FormModel(Fittable1DModel):
         radius = np.abs(radius)
         if not any(isinstance(value, u.Quantity) for value in (radius, *parameters)):
             return cls._shape(radius, *parameters)
+        bare = [
+            known.name
+            for known, value in zip(cls.form.parameters, parameters, strict=False)
+            if known.powers != (0, 0) and getattr(value, "unit", None) in (None, u.one)
+        ]
         radius = u.Quantity(radius, copy=False, subok=True)
+        if bare:
+            found = f"{', '.join(bare)} without a unit, and others with one"
+            raise WrongUnit(found, "units on all, or on none: bare numbers are arcsec and km/s", None)
         velocity = inside = cls._velocity_unit(parameters)
         if cls.form.radius_unit is not None:  # what the form holds beside its parameters is in these units
             radius, inside = radius.to(cls.form.radius_unit), _KM_S
