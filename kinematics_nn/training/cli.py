@@ -248,7 +248,7 @@ def _finish(args, trainer, output, facts):
     import torch
 
     from .. import __version__
-    from ..network.weights import save_encoder
+    from ..network.weights import list_weights, save_encoder
     from .card import without_folders, write_card
 
     command = {key: value for key, value in vars(args).items() if isinstance(value, str | int | float | list)}
@@ -264,6 +264,9 @@ def _finish(args, trainer, output, facts):
     save_encoder(trainer.average.module, output, facts | common)
     write_card(output)
     output.with_suffix(".checkpoint").unlink(missing_ok=True)
+    named = list_weights().get(output.stem) == output
+    command = "fit-maps VELOCITY.fits" if facts.get("input") == "maps" else "fit CUBE.fits"
+    print(f"{output}: kinematics-nn {command} --weights {output.stem if named else output}")
 
 
 def _listed(forms, input="cubes"):

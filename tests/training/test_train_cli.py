@@ -62,6 +62,7 @@ def test_the_command_makes_weights_that_load(tmp_path, store):
     command += ["--samples", 64, "--batch", 32, "--device", "cpu", "--dropout", 0.1]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"kinematics-nn fit CUBE.fits --weights {output}"), "the next call to make"
     info = weights_info(str(output))
     assert info["training"]["objective"] == "posterior"
     assert info["training"]["dropout"] == info["settings"]["dropout"] == 0.1
