@@ -105,6 +105,7 @@ class _Shape:
         self.slots = (_summed_fast(forms.surface_brightness, scales), forms.rotation_curve)
         low, high, log, start = [], [], [], []
         amplitudes = [p for p in forms.rotation_curve.parameters if _is_amplitude(p)]
+        alone = len(amplitudes) == 1 or forms.rotation_curve.prior_residuals is not None  # rings are no rivals
         for form in self.slots:
             for parameter in form.parameters:
                 prior = parameter.prior.resolve(scales)
@@ -114,9 +115,7 @@ class _Shape:
                 own = None
                 if any(parameter is one for one in amplitudes):
                     own = speed * r50 ** float(parameter.powers[1])
-                    lo, hi = (
-                        (own / _ANY, own * _ANY) if len(amplitudes) == 1 else (min(lo, 0.1 * own), max(hi, 4 * own))
-                    )
+                    lo, hi = (own / _ANY, own * _ANY) if alone else (min(lo, 0.1 * own), max(hi, 4 * own))
                 log.append(isinstance(prior, LogUniform))
                 low.append(np.log(lo) if log[-1] else lo)
                 high.append(np.log(hi) if log[-1] else hi)
