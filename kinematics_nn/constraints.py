@@ -40,11 +40,10 @@ def constraints(model, parts):
     """
     fixed, priors = {}, {}
     for name, (column, unit, scale) in parts.items():
-        given = model.bounds[name]
         if model.fixed[name]:
             fixed[column] = getattr(model, name).value * scale * unit
-        elif given != getattr(type(model), name).bounds:
-            ends = zip(("low", "high"), given, strict=True)
+        elif _is_bounded(model, name):
+            ends = zip(("low", "high"), model.bounds[name], strict=True)
             priors[column] = {end: value * scale * unit for end, value in ends if value is not None}
     return fixed, priors
 
@@ -69,8 +68,7 @@ def model_constraints(given, forms, distance=None):
     for model in given:
         if isinstance(model, Model):
             check_tied(model)
-            bounded = (model.bounds[name] != getattr(type(model), name).bounds for name in model.param_names)
-            if not (any(model.fixed.values()) or any(bounded)):
+            if not any(model.fixed[name] or _is_bounded(model, name) for name in model.form.names()):
                 continue  # of a model in kpc nothing is then asked
             model = with_all_units(model)
             for found, own in zip((fixed, priors), constraints(model, columns_of(model, forms, distance)), strict=True):
@@ -122,6 +120,11 @@ def columns_of(model, forms, distance=None):
         name: (column, unit, _scale(getattr(model, name), unit, power, distance))
         for name, (column, unit, power) in parts.items()
     }
+
+
+def _is_bounded(model, name):
+    """Whether a parameter has bounds that are not those of every model of its form."""
+    return model.bounds[name] != getattr(type(model), name).bounds
 
 
 def _scale(parameter, unit, power, distance):

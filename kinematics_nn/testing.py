@@ -6,9 +6,8 @@ import numpy as np
 from astropy import units as u
 
 from .errors import FormError
-from .forms.contract import PROBE, check_numpy, check_scaling, check_torch
-from .forms.contract_light import check_light
-from .forms.declaration import check_declaration
+from .forms.contract import PROBE
+from .forms.registry import check_in_full
 
 __all__ = ["check_form"]
 
@@ -38,12 +37,7 @@ def check_form(form):
     >>> from kinematics_nn.testing import check_form
     >>> check_form(Arctan)
     """
-    check_declaration(form)
-    check_numpy(form)
-    check_scaling(form)
-    check_torch(form)
-    if form.kind == "surface_brightness":
-        check_light(form)
+    check_in_full(form)
     _check_model(form)
 
 

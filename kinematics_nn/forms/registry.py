@@ -19,7 +19,7 @@ from .contract import check_numpy, check_scaling, check_torch
 from .contract_light import check_light
 from .declaration import check_declaration
 
-__all__ = ["FormRegistry", "RegisteredForm", "get_form", "list_forms", "register"]
+__all__ = ["FormRegistry", "RegisteredForm", "check_in_full", "get_form", "list_forms", "register"]
 
 _KIND_OF_HOOK = {
     "kinematics_nn_rotation_curves": "rotation_curve",
@@ -99,7 +99,7 @@ class FormRegistry:
         FormError
             If it breaks the contract of forms, or another form of its kind has its name.
         """
-        _check_in_full(form)
+        check_in_full(form)
         _CHECKED.add(form)
         self._add(form, form.__module__)
         return form
@@ -165,7 +165,8 @@ class FormRegistry:
                 _warn(f"{provider}: {name} is not marked with kinematics_nn.forms.hookimpl, and is not called.")
 
 
-def _check_in_full(form):
+def check_in_full(form):
+    """Check what a fit needs of a form: its declaration, values, scaling, gradients, and of a light its integrals."""
     check_declaration(form)
     check_numpy(form)
     check_scaling(form)
@@ -180,7 +181,7 @@ _CHECKED = weakref.WeakSet()
 def _checked(form):
     """A form; one that is a stranger's, a plug-in's or a bare class, is checked in full when it is first used."""
     if form not in _CHECKED and form.__module__.partition(".")[0] != "kinematics_nn":
-        _check_in_full(form)
+        check_in_full(form)
         _CHECKED.add(form)
     return form
 

@@ -5,19 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from observed import FORMS
 
-from kinematics_nn.decoder import Forms
-from kinematics_nn.forms import get_form
 from kinematics_nn.inference.troubled import spoil_cube, trouble_mock, troubled_disc
 from kinematics_nn.inference.varied import render_varied
 from kinematics_nn.observation.correlation import beam_covariance, known_correlation
 from kinematics_nn.training.simulations import Ranges
-
-FORMS = Forms(
-    get_form("arctan", "rotation_curve"),
-    get_form("exponential", "surface_brightness"),
-    get_form("constant", "velocity_dispersion"),
-)
 
 
 @pytest.fixture(scope="module")
