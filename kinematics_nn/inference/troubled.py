@@ -5,11 +5,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from scipy.integrate import cumulative_trapezoid
+from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ..decoder import regular_grid
 from ..training.morphology import light_map
 from ..training.simulations import Ranges
 from .broken import BrokenMock
+from .mock import PIXEL
 from .varied import vary_mock
 
 __all__ = ["TroubledMock", "spoil_cube", "trouble_mock", "troubled_disc"]
@@ -17,6 +19,9 @@ __all__ = ["TroubledMock", "spoil_cube", "trouble_mock", "troubled_disc"]
 CUT = (0.05, 0.45)  # of the line, beyond the end of the band
 BLANKS = (1, 5)  # channels, from and to below
 EDGE = (0.7, 2.0)  # FWHM of the primary beam, over the field
+NEIGHBOUR = (0.3, 0.5)  # of the field, how far off
+MASK = (0.15, 0.4)  # of the field
+CLIP = (1.5, 4.0)  # noise of the smoothed cube
 _OUT = 4.0  # half-light radii that the map of the light goes to
 _WARP = 0.15  # half-light radii over which a warp sets in
 
@@ -40,6 +45,13 @@ class TroubledMock(BrokenMock):
         Blank channels.
     cut : float
         Share of the line that is beyond the end of the band, negative where that is the low one.
+    neighbour : tuple of float or None
+        Peak of another galaxy over that of this one, how far off it is along x and y [field], and in velocity
+        [channel].
+    mask : tuple of float or None
+        Direction [rad] and size [field] of what was blanked on one side, all along the band.
+    clip : float
+        Threshold over the noise of a smoothed cube, under which all was set to 0; 0 where nothing was.
     """
 
     uneven: bool = False
@@ -48,6 +60,9 @@ class TroubledMock(BrokenMock):
     continuum: float = 0.0
     blanks: int = 0
     cut: float = 0.0
+    neighbour: tuple | None = None
+    mask: tuple | None = None
+    clip: float = 0.0
 
 
 def trouble_mock(rng, forms):
@@ -80,6 +95,16 @@ def trouble_mock(rng, forms):
         troubles["blanks"] = int(rng.integers(*BLANKS))
     if rng.random() < r.cut_share:
         troubles["cut"] = rng.choice([-1, 1]) * rng.uniform(*CUT)
+    # Numbers of their own: what these came after is drawn as before.
+    (rng,) = rng.spawn(1)
+    if rng.random() < r.neighbour_share:
+        away, angle = rng.uniform(*NEIGHBOUR), rng.uniform(0, 2 * np.pi)
+        peak = np.exp(rng.uniform(*np.log(r.neighbour)))
+        troubles["neighbour"] = peak, away * np.cos(angle), away * np.sin(angle), rng.uniform(-0.25, 0.25)
+    if rng.random() < r.mask_share:
+        troubles["mask"] = rng.uniform(0, 2 * np.pi), rng.uniform(*MASK)
+    if rng.random() < r.clip_share:
+        troubles["clip"] = rng.uniform(*CLIP)
     own = {field.name: getattr(mock, field.name) for field in fields(mock)}
     return TroubledMock(**own | {"how": " ".join([mock.how, *troubles])}, **troubles)
 
@@ -152,6 +177,12 @@ def spoil_cube(mock, rng, cube, clean, noise):
     if mock.continuum:
         image = clean.sum(0)
         data = data + mock.continuum * noise.std() * image / image.max()
+    if mock.neighbour:
+        data = data + _neighbour(mock, clean)
+    if mock.mask:
+        data[:, _behind(mock, n_pixels)] = np.nan
+    if mock.clip:
+        data = np.where(_bright(mock, data), data, 0.0)
     if mock.blanks:
         data[rng.choice(n_channels, mock.blanks, replace=False)] = np.nan
     whole = cube(data.astype(np.float32))
@@ -161,6 +192,30 @@ def spoil_cube(mock, rng, cube, clean, noise):
     middle = n_channels // 2 + mock.truth["vsys"] / mock.channel
     end = int(np.rint(middle + np.sign(mock.cut) * (0.5 - abs(mock.cut)) * mock.truth["w50"] / mock.channel))
     return whole[: max(end, 4)] if mock.cut > 0 else whole[min(end, n_channels - 4) :]
+
+
+def _neighbour(mock, clean):
+    """A galaxy like this one (channel, y, x), a quarter turned, off to a side and in velocity."""
+    peak, *away, faster = mock.neighbour
+    n_channels, n, _ = clean.shape
+    other = peak * np.rot90(clean, axes=(1, 2))
+    offsets = round(faster * n_channels), *(round(part * n) for part in away[::-1])
+    return shift(other, offsets, order=0, prefilter=False)
+
+
+def _behind(mock, n):
+    """Which pixels (y, x) are blank: those beyond a straight line."""
+    angle, size = mock.mask
+    y, x = np.indices((n, n)) - n // 2
+    return x * np.cos(angle) + y * np.sin(angle) > size * n
+
+
+def _bright(mock, data):
+    """Where a cube (channel, y, x) smoothed over two beams is above the threshold, and next to it."""
+    sigma = 2 * np.sqrt(mock.beam[0] * mock.beam[1]) / PIXEL / np.sqrt(8 * np.log(2))
+    smooth = gaussian_filter(np.nan_to_num(data), (1, sigma, sigma))
+    noise = np.sqrt(np.mean(smooth[smooth < 0] ** 2))
+    return binary_dilation(smooth > mock.clip * noise, np.ones((3, 3, 3)))
 
 
 def _light(mock, rng):

@@ -22,8 +22,9 @@ def mocks():
 def plain(mocks):
     """A mock with nothing wrong, to be troubled."""
     return replace(
-        min(mocks, key=lambda m: np.prod(m.shape)), uneven=False, warp=None, edge=0, continuum=0, blanks=0, cut=0
-    )
+        min(mocks, key=lambda m: np.prod(m.shape)), uneven=False, warp=None, edge=0, continuum=0, blanks=0, cut=0,
+        neighbour=None, mask=None, clip=0,
+    )  # fmt: skip
 
 
 def test_troubles_are_as_frequent_as_in_training(mocks):
@@ -35,6 +36,9 @@ def test_troubles_are_as_frequent_as_in_training(mocks):
         "edge": r.edge_share,
         "cut": r.cut_share,
         "blanks": r.blank_share,
+        "neighbour": r.neighbour_share,
+        "mask": r.mask_share,
+        "clip": r.clip_share,
     }
     for name, share in shares.items():
         found = np.mean([bool(getattr(mock, name)) for mock in mocks])
@@ -113,3 +117,36 @@ def test_flaws_of_the_cube(plain, side):
     velocity = (kept[:, 0, 0] - n_channels // 2) * mock.channel - mock.truth["vsys"]
     end = velocity[-1] if side > 0 else velocity[0]
     assert abs(end) / mock.truth["w50"] == pytest.approx(0.25, abs=1.5 * mock.channel / mock.truth["w50"])
+
+
+def _seen(mock, clean, noise):
+    return spoil_cube(mock, np.random.default_rng(3), lambda data: data, clean, noise)
+
+
+def test_a_neighbour_is_beside_the_galaxy_and_fainter(plain):
+    clean, (n_channels, n, _) = np.zeros(plain.shape), plain.shape
+    clean[n_channels // 2, n // 2, n // 2] = 8.0
+    other = _seen(replace(plain, neighbour=(0.5, 0.3, -0.2, 0.25)), clean, 0 * clean) - clean
+    assert other.max() == pytest.approx(4.0)
+    channel, y, x = np.unravel_index(other.argmax(), other.shape)
+    # To the pixel of the quarter turn, and that of rounding.
+    assert channel - n_channels // 2 == pytest.approx(0.25 * n_channels, abs=1)
+    assert (x - n // 2, y - n // 2) == pytest.approx((0.3 * n, -0.2 * n), abs=2)
+
+
+def test_masks_are_blank_on_one_side_of_the_galaxy(plain):
+    clean, n = np.ones(plain.shape, dtype=np.float32), plain.shape[1]
+    blank = np.isnan(_seen(replace(plain, mask=(0.5 * np.pi, 0.25)), clean, 0 * clean))
+    assert (blank == blank[0, :, :1]).all()  # along y alone, in all channels
+    np.testing.assert_array_equal(np.flatnonzero(blank[0, :, 0]), np.arange(n // 2 + n // 4 + 1, n))
+
+
+def test_clipped_cubes_keep_what_is_bright_and_next_to_it(plain):
+    noise = np.random.default_rng(0).standard_normal(plain.shape)
+    clean, (n_channels, n, _) = np.zeros(plain.shape), plain.shape
+    clean[n_channels // 2, n // 2, n // 2] = 1e4
+    data = _seen(replace(plain, clip=4.0), clean, noise)
+    assert data[n_channels // 2, n // 2, n // 2] > 0.99e4
+    # Four sigma of the smoothed noise and their neighbours are rare; far off nearly all is 0.
+    assert np.mean(data[:2] != 0) < 0.01
+    np.testing.assert_array_equal(data[data != 0], (clean + noise).astype(np.float32)[data != 0])
