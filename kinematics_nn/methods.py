@@ -78,9 +78,6 @@ def _network(observation, forms, *, n_samples, seed, device, weights, priors, **
 
 def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, fallback, progress):
     """The network's answer, refined: samples, the highest of them, what to report, and the draws with their weights."""
-    import torch
-
-    from .inference.derived import derived
     from .inference.realisations import network_samples
     from .inference.refined import refined_posterior
 
@@ -98,13 +95,7 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
         fallback=fallback,
         progress=progress,
     )
-
-    def whole(values):
-        tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
-        return {name: value.numpy() for name, value in (tensors | derived(forms, tensors)).items()}
-
-    best = {name: float(value[0]) for name, value in whole(best).items()}
-    return whole(samples), best, report, whole(weighted)
+    return samples, best, report, weighted
 
 
 def with_priors(samples, priors, forms, observation, seed):

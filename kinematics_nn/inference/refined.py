@@ -9,6 +9,7 @@ import torch
 from ..decoder import Fineness
 from ..errors import KinematicsError
 from .cores import an_item_a_core
+from .derived import derived
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
 from .likelihood import CubeLikelihood
@@ -75,9 +76,9 @@ def refined_posterior(
     Returns
     -------
     samples : dict
-        Parameter name to (n_samples,) array.
+        Name of a parameter, or of a column of `derived`, to (n_samples,) array.
     weighted : dict
-        The draws behind them: parameter name to (n,) array, and their ``weight``, of sum one.
+        The draws behind them: the same to (n,) arrays, and their ``weight``, of sum one.
     report : dict
         sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
         error, weight_power (of the weights of ``samples``, below one where too few draws had all of it), light_scatter,
@@ -119,9 +120,14 @@ def refined_posterior(
         best, drawn = target.best(int(order[draws.log_target.argmax()])), target.recorded(order)
         flat, report["weight_power"] = flattened(draws)
         weights = flat.weights
-    weighted = target.values(*drawn, generator) | {"weight": draws.weights.numpy()}
+    values = target.values(*drawn, generator)
+    further = _derived(forms, values)
+    weighted = values | further | {"weight": draws.weights.numpy()}
     chosen = _equally(weights, n_samples, generator)
     samples = target.values(*(of[chosen] for of in drawn), generator)
+    # The flux, drawn anew, is nothing that they follow from.
+    samples |= {name: values[chosen.numpy()] for name, values in further.items()}
+    best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
         "n_patches": len(target.patches.power),
@@ -233,6 +239,12 @@ def _nested(target, seed):
         "log_evidence_error": error,
     }
     return draws, torch.as_tensor(order), report
+
+
+def _derived(forms, values):
+    """What follows from parameters, a dict of numbers or (n,) arrays: a dict of (n,) arrays."""
+    tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
+    return {name: value.numpy() for name, value in derived(forms, tensors).items()}
 
 
 def _equally(weights, n, generator):

@@ -60,7 +60,7 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     x = starts.double().clone()
     found = in_parallel(system.at, [one[None] for one in x])
     damping = [1e-2] * len(x)
-    active = set(range(len(x)))
+    active, left = set(range(len(x))), set()
     for _ in range(_ROUNDS):
         tried = sorted(active)
         moved = []
@@ -79,17 +79,27 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
                 damping[k] = damping[k] * 8 + 1e-4
                 if damping[k] > 1e4:
                     active.discard(k)
+        # What has come to where a better one is goes to the same mode: that one goes there.
+        better = {k: [j for j in range(len(x)) if found[j][0] < found[k][0]] for k in active}
+        left |= {k for k in active if any(_same(x[k], x[j], found[j]) for j in better[k])}
+        active -= left
         if not active:
             break
-    modes = []
+    modes, kept = [], []
     for k in sorted(range(len(x)), key=lambda k: found[k][0]):
+        if k in left or any(_same(x[k], x[j], found[j]) for j in kept):
+            continue
         value, _, normal, flux = found[k]
         covariance = torch.linalg.inv(normal)
-        covariance = 0.5 * (covariance + covariance.T)
-        away = [(x[k] - mode.x) @ torch.linalg.solve(mode.covariance, x[k] - mode.x) for mode in modes]
-        if all(float(d) > 4 * len(x[k]) ** 0.5 for d in away):
-            modes.append(Mode(x[k].clone(), float(flux), covariance, -float(value)))
+        kept.append(k)
+        modes.append(Mode(x[k].clone(), float(flux), 0.5 * (covariance + covariance.T), -float(value)))
     return modes
+
+
+def _same(x, there, found):
+    """Whether variates (free,) are, by the curvature ``found`` at others (free,), of the same mode as these."""
+    away = x - there
+    return float(away @ found[2] @ away) <= 4 * len(x) ** 0.5
 
 
 def laplace(likelihood, space, patches, scatters, x, flux_prior):

@@ -63,6 +63,20 @@ def test_every_start_comes_to_one_mode(setting):
     assert len(setting.modes(starts(setting, 4, 0.3))) == 1
 
 
+def test_starts_of_one_mode_are_followed_once(setting, monkeypatch):
+    jacobian, asked = setting.likelihood.white_jacobian, []
+    monkeypatch.setattr(
+        setting.likelihood, "white_jacobian", lambda parameters: asked.append(1) or jacobian(parameters)
+    )
+    start = starts(setting, 1, 0.3)
+    (alone,) = setting.modes(start)
+    one, both = len(asked), torch.cat([start, start + 1e-3])
+    (mode,) = setting.modes(both)
+    assert mode.log_posterior == pytest.approx(alone.log_posterior, abs=0.1)
+    # The second is left after the first step of both, whichever of them is better.
+    assert len(asked) - one <= one + 2
+
+
 def test_the_mode_is_higher_than_where_it_came_from_and_than_the_truth(setting):
     for start in starts(setting, 3, 0.5, seed=8):
         (mode,) = setting.modes(start[None])
