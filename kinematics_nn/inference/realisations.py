@@ -73,7 +73,7 @@ def network_batch(observations, n_samples, *, seed, device="cpu", weights=DEFAUL
     encoder = load_encoder(weights, str(device))
     given = map(prepare, observations) if cubes is None else cubes
     with torch.no_grad():
-        frames = [(make_frame(one), unit) for one, unit in given]
+        frames = [(make_frame(one, facts=encoder.settings["facts"]), unit) for one, unit in given]
     image, facts = (torch.cat([getattr(frame, k) for frame, _ in frames]).to(device) for k in ("image", "facts"))
     draws = encoder_draws(encoder, image, facts, n_samples, seed).cpu()
     return [_outcome(targets, frame, unit) for targets, (frame, unit) in zip(draws, frames, strict=True)]

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import avg_pool2d, avg_pool3d, grid_sample
 
 from ..decoder.weights import significant
+from .disc_fit import PARAMETERS, FrameScales, fit_disc, odd_step
 from .mirror import mirror_mean, oddness
 
 __all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
@@ -33,15 +34,30 @@ FACTS = (
     "shift_u", "shift_w", "shift_v", "shift_pa", "error_u", "error_w", "error_v", "error_pa",
     "free_u", "free_w", "free_v", "free_pa", "free_error_u", "free_error_w", "free_error_v", "free_error_pa",
     "lopsided_u", "lopsided_w", "lopsided_error_u", "lopsided_error_w", "uneven",
+    "disc_u", "disc_w", "disc_v", "disc_pa", "disc_error_u", "disc_error_w", "disc_error_v", "disc_error_pa",
+    "disc_free_u", "disc_free_w", "disc_free_v", "disc_free_pa",
+    "disc_free_error_u", "disc_free_error_w", "disc_free_error_v", "disc_free_error_pa",
+    "disc_lopsided_u", "disc_lopsided_w", "disc_lopsided_error_u", "disc_lopsided_error_w",
+    "fit_inclination", "fit_r50", "fit_index", "fit_speed", "fit_turn", "fit_dispersion", "fit_height", "fit_flux",
+    *(f"fit_error_{name}" for name in PARAMETERS), "misfit",
 )  # fmt: skip
 """Names of the facts, all free of scale. ``shift`` is the last Gauss-Newton step, ``error`` its formal error, ``free``
-the same where light may be ``lopsided``; ``uneven`` is the odd part of moment 0 that is left, over noise."""
+the same where light may be ``lopsided``; ``uneven`` is the odd part of moment 0 that is left, over noise. ``fit`` is of
+`~kinematics_nn.network.disc_fit.fit_disc`, and ``disc`` the steps against that disc, less the last one."""
 
 ODD_FACTS = {
-    "minor": ("beam_twist", "shift_w", "shift_pa", "free_w", "free_pa", "lopsided_w"),
-    "major": ("beam_twist", "shift_u", "shift_v", "shift_pa", "free_u", "free_v", "free_pa", "lopsided_u"),
+    mirror: (
+        "beam_twist",
+        *(f"{kind}_{axis}" for kind in ("shift", "free", "disc", "disc_free") for axis in axes),
+        *(f"{kind}_{axis}" for kind in ("lopsided", "disc_lopsided") for axis in axes if axis in "uw"),
+    )
+    for mirror, axes in (("minor", ("w", "pa")), ("major", ("u", "v", "pa")))
 }
 """Facts that change sign under the mirror of the minor axis, and of the major axis with velocity."""
+
+
+_FIRST_OF_DISC = "disc_u"
+_AXES = ("u", "w", "v", "pa")  # of a Gauss-Newton step
 
 
 @dataclass
@@ -101,8 +117,23 @@ class Frame:
     flux: torch.Tensor
 
 
-def make_frame(cubes, steps=3):
-    """Put cubes into the network frame (`Frame`); ``steps`` Gauss-Newton steps, one resampling each."""
+def make_frame(cubes, steps=3, facts=None):
+    """Put cubes into the network frame.
+
+    Parameters
+    ----------
+    cubes : Cubes
+    steps : int
+        Gauss-Newton steps, one resampling each.
+    facts : int, optional
+        How many of the `FACTS` are wanted, the first ones: those of a fitted disc, the last, cost most of the time. All
+        by default.
+
+    Returns
+    -------
+    Frame
+    """
+    told = FACTS[:facts]
     east, north, vsys, pa, extent, width, axis_ratio = _moment_guess(cubes)
     pixel = torch.linalg.det(cubes.matrix).abs().sqrt()
     channel = torch.diff(cubes.edges, dim=-1).mean(-1)
@@ -137,7 +168,7 @@ def make_frame(cubes, steps=3):
         "band_high": ((cubes.edges[:, -1] - vsys) / width).clamp(0, 2),
         "line_width": torch.log(width / channel),
     }  # fmt: skip
-    for k, axis in enumerate(("u", "w", "v", "pa")):
+    for k, axis in enumerate(_AXES):
         facts[f"shift_{axis}"] = torch.asinh(step[:, k] / 0.02)
         facts[f"error_{axis}"] = torch.log(odd.error[:, k])
         facts[f"free_{axis}"] = torch.asinh(odd.free_step[:, k].clamp(-0.5, 0.5) / 0.02)
@@ -146,8 +177,35 @@ def make_frame(cubes, steps=3):
         facts[f"lopsided_{axis}"] = torch.asinh(odd.lopsided[:, k] / 0.1)
         facts[f"lopsided_error_{axis}"] = torch.log(odd.lopsided_error[:, k])
     facts["uneven"] = _unevenness(rest, bright, noise)
-    facts = torch.stack([facts[name] for name in FACTS], 1)
+    if _FIRST_OF_DISC in told:
+        scales = FrameScales(beam_u, beam_w, pixel / extent, channel / width, noise, corr[1], corr[2], axis_ratio)
+        facts |= _of_disc(frame, mean, weight, scales, step)
+    facts = torch.stack([facts[name] for name in told], 1)
     return Frame(image, facts, east, north, pa, vsys, extent, width, flux)
+
+
+def _of_disc(frame, mean, weight, scales, step):
+    """The facts that a disc says, fitted to a frame that ``step`` (batch, 4) has left: dict of Tensor (batch,)."""
+    disc = fit_disc(mean[:, CHANNELS // 2 :, PIXELS // 2 :], _mirrored_quarter(weight), scales)
+    there, error, free, free_error = odd_step(frame - mean, disc.model, weight, scales)
+    facts = {}
+    for kind, found, its in (("disc", there, error), ("disc_free", free, free_error)):
+        beyond = torch.asinh((found[:, :4] - step).clamp(-0.5, 0.5) / 0.02)
+        facts |= {f"{kind}_{axis}": beyond[:, k] for k, axis in enumerate(_AXES)}
+        facts |= {f"{kind}_error_{axis}": torch.log(its[:, k]) for k, axis in enumerate(_AXES)}
+    for k, axis in enumerate(("u", "w"), start=4):
+        facts[f"disc_lopsided_{axis}"] = torch.asinh(free[:, k] / 0.1)
+        facts[f"disc_lopsided_error_{axis}"] = torch.log(free_error[:, k])
+    values = dict(zip(PARAMETERS, disc.values.unbind(1), strict=True))
+    facts |= {f"fit_{name}": values[name] for name in ("inclination", "index", "turn", "dispersion", "height")}
+    facts |= {
+        "fit_r50": torch.log(disc.r50),
+        "fit_speed": torch.log(disc.speed),
+        "misfit": 0.5 * torch.log(disc.misfit),
+    }
+    total = disc.model.sum((1, 2, 3)) / mean.clamp(min=0).sum((1, 2, 3)).clamp(min=1e-9)
+    facts["fit_flux"] = torch.log(total.clamp(min=1e-3))
+    return facts | {f"fit_error_{name}": torch.log(disc.errors[:, k]) for k, name in enumerate(PARAMETERS)}
 
 
 def _moment_guess(cubes):
@@ -286,8 +344,11 @@ def _quarter(mean, weight):
     positive = full.clamp(min=0)
     positive = torch.where(full > 1.0, positive, 0.0)
     moment1 = (positive * v[:, None, None]).sum(1) / (positive.sum(1) + 1.0)
+    seen = _mirrored_quarter(weight)
+    return torch.cat([torch.asinh(quarter), torch.asinh(moment0 / noise)[:, None], moment1[:, None], seen[:, None]], 1)
+
+
+def _mirrored_quarter(weight):
+    """Weights (batch, minor / 2, major), the mean of a pixel's and its mirrors'."""
     weight = 0.5 * (weight + weight.flip(1))[:, PIXELS // 2 :]
-    weight = 0.5 * (weight + weight.flip(2))
-    return torch.cat(
-        [torch.asinh(quarter), torch.asinh(moment0 / noise)[:, None], moment1[:, None], weight[:, None]], 1
-    )
+    return 0.5 * (weight + weight.flip(2))

@@ -32,7 +32,8 @@ def mirrored(facts, targets, generator=None):
     for mirror in ("minor", "major"):
         turned = torch.rand(len(facts), device=facts.device, generator=generator) < 0.5
         sign = 1 - 2 * turned.to(facts.dtype)[:, None]
-        facts[:, [FACTS.index(name) for name in ODD_FACTS[mirror]]] *= sign
+        odd = [FACTS.index(name) for name in ODD_FACTS[mirror]]
+        facts[:, [k for k in odd if k < facts.shape[1]]] *= sign  # a store may be older than the last facts
         targets[:, [TARGETS.index(name) for name in _ODD_TARGETS[mirror]]] *= sign
         if mirror == "major":
             swapped = facts[:, [high, low]]

@@ -1,0 +1,144 @@
+"""A disc fitted to the frame: its derivatives, what it finds of a disc of the decoder, and steps against it."""
+
+import math
+
+import pytest
+import torch
+from framed import DISC, make_cubes
+from torch.testing import assert_close
+
+from kinematics_nn.network.disc_fit import PARAMETERS, FrameScales, fit_disc, odd_step, whiteners
+from kinematics_nn.network.disc_fit import _QuarterDisc as QuarterDisc
+from kinematics_nn.network.frame import CHANNELS, FACTS, PIXELS, make_frame
+
+THIN = {"thickness": 0.0}
+
+
+def scales(n=1, **changed):
+    values = {
+        "beam_u": 0.25, "beam_w": 0.2, "pixel": 0.06, "channel": 0.08, "noise": 1.0, "corr_u": 0.6, "corr_w": 0.5,
+        "axis_ratio": 0.6,
+    }  # fmt: skip
+    return FrameScales(**{name: torch.full((n,), value) for name, value in (values | changed).items()})
+
+
+def values(**changed):
+    given = {
+        "inclination": 0.2, "scale": -1.7, "index": 0.1, "speed": -0.5, "turn": -1.0, "dispersion": -1.8,
+        "height": -1.5, "brightness": 3.0,
+    }  # fmt: skip
+    return torch.tensor([[(given | changed)[name] for name in PARAMETERS]])
+
+
+def made(x, scales, noise=0.0, seed=1):
+    """A quarter frame of a disc of given values, and its fit's own model of it."""
+    blank = torch.zeros(len(x), CHANNELS // 2, PIXELS // 2, PIXELS)
+    disc = QuarterDisc(blank, torch.ones(len(x), PIXELS // 2, PIXELS), scales)
+    model, slopes = disc.with_slopes(x)
+    model = model.transpose(1, 2)
+    random = torch.randn(model.shape, generator=torch.Generator().manual_seed(seed))
+    return disc, model + noise * random, slopes
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_derivatives_are_those_of_the_disc(name):
+    x, step = values().double(), 1e-4
+    doubles = FrameScales(**{key: value.double() for key, value in vars(scales()).items()})
+    blank = torch.zeros(1, CHANNELS // 2, PIXELS // 2, PIXELS, dtype=torch.float64)
+    disc = QuarterDisc(blank, torch.ones(1, PIXELS // 2, PIXELS, dtype=torch.float64), doubles)
+    _, slopes = disc.with_slopes(x)
+    move = step * torch.eye(len(PARAMETERS), dtype=torch.float64)[PARAMETERS.index(name)]
+    expected = (disc.with_slopes(x + move)[0] - disc.with_slopes(x - move)[0]) / (2 * step)
+    # Central differences are off by the square of the step.
+    assert_close(slopes[:, :, PARAMETERS.index(name)], expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("inclination", [1.5, 0.0, -2.5])
+def test_a_disc_has_its_flux_at_every_inclination(inclination):
+    """Its strips lie closer the more it is inclined, but hold the same light."""
+    _, quarter, _ = made(values(inclination=inclination), scales())
+    power, scale = math.exp(0.1), math.exp(-1.7)
+    flux = math.exp(3.0) * 2 * math.pi * scale**2 * math.gamma(2 / power) / power
+    # Four quarters, in pixels of a sixteenth: within what strips and pixels of the plane make of a sharp centre.
+    assert 4 * float(quarter.sum()) / (PIXELS / 2) ** 2 == pytest.approx(flux, rel=0.01)
+
+
+def test_the_fit_finds_the_disc_that_it_was_given():
+    x, its = values(), scales(noise=0.2)
+    _, quarter, _ = made(x, its, noise=0.1)
+    fit = fit_disc(quarter, torch.ones(1, PIXELS // 2, PIXELS), its)
+    assert ((fit.values - x).abs() < 4 * fit.errors).all()
+    # Noise that is white is less than what is taken for noise correlated by a half and more.
+    assert float(fit.misfit) < 2
+    half = fit.model[:, CHANNELS // 2 :, PIXELS // 2 :]
+    assert float((half - quarter).std()) < 0.11
+    assert_close(fit.model, fit.model.flip(2))
+    assert_close(fit.model, fit.model.flip(1, 3))
+
+
+def test_a_frame_that_is_not_finite_spoils_no_other():
+    x = values().repeat(2, 1)
+    its = scales(2, noise=0.2)
+    _, quarter, _ = made(x, its, noise=0.1)
+    weight = torch.ones(2, PIXELS // 2, PIXELS)
+    alone = fit_disc(quarter[:1], weight[:1], scales(1, noise=0.2))
+    quarter[1], its.corr_u[1] = math.nan, math.nan
+    both = fit_disc(quarter, weight, its)
+    assert_close(both.values[:1], alone.values, rtol=0, atol=0.05)
+    steps = odd_step(both.model, both.model, torch.ones(2, PIXELS, PIXELS), its)
+    assert all(torch.isfinite(of[0]).all() for of in steps)
+
+
+def test_facts_of_the_fit_are_those_of_a_disc_of_the_decoder():
+    frame = make_frame(make_cubes(THIN, snr=100))
+    told = dict(zip(FACTS, frame.facts[0].tolist(), strict=True))
+    inclination = math.degrees(math.acos(1 / (1 + math.exp(-told["fit_inclination"]))))
+    assert inclination == pytest.approx(DISC["inclination"], abs=1.0)
+    r50 = 1.678 * DISC["r_scale"]
+    assert math.exp(told["fit_r50"]) * float(frame.extent) == pytest.approx(r50, rel=0.03)
+    speed = DISC["vmax"] * 2 / math.pi * math.atan(r50 / DISC["r_turn"]) * math.sin(math.radians(DISC["inclination"]))
+    assert math.exp(told["fit_speed"]) * float(frame.width) == pytest.approx(speed, rel=0.02)
+    assert math.exp(told["fit_flux"]) == pytest.approx(1, abs=0.05)
+
+
+def test_steps_against_the_disc_are_better_than_against_the_mirror_average():
+    """In noise, of many cubes of one galaxy: what is left of the position angle, the disc's step taken besides."""
+    frame = make_frame(make_cubes(*[THIN] * 40, snr=12.0))
+    beyond = 0.02 * torch.sinh(frame.facts[:, FACTS.index("disc_pa")])
+    off = torch.rad2deg(torch.stack([frame.pa, frame.pa + beyond])) - DISC["pa"]
+    mirror, disc = (torch.remainder(off + 180, 360) - 180).std(1)
+    assert disc < mirror
+
+
+def test_a_step_goes_back_by_what_a_disc_is_off():
+    its = scales()
+    _, quarter, _ = made(values(), its)
+    fit = fit_disc(quarter, torch.ones(1, PIXELS // 2, PIXELS), its)
+    at = (torch.arange(PIXELS) + 0.5) / (0.5 * PIXELS) - 1
+    along = 0.25 * PIXELS * (fit.model.roll(-1, 3) - fit.model.roll(1, 3))
+    weight = torch.ones(1, PIXELS, PIXELS)
+    step, error, free, free_error = odd_step(-0.01 * along, fit.model, weight, its)
+    assert_close(step[0], torch.tensor([0.01, 0, 0, 0]), rtol=0, atol=1e-4)
+    assert (error > 0).all()
+    lopsided = 0.2 * fit.model * at
+    *_, free, free_error = odd_step(-0.01 * along + lopsided, fit.model, weight, its)
+    assert_close(free[0], torch.tensor([0.01, 0, 0, 0, 0.2, 0]), rtol=0, atol=1e-3)
+    assert (free_error[:, :4] >= error * (1 - 1e-5)).all()
+
+
+def test_whiteners_make_noise_white():
+    its = scales(corr_u=0.8, corr_w=0.4)
+    across, along = whiteners(its, 16, 32)
+    i = torch.arange(32)
+    correlation = 0.7 * 0.8 ** ((i[:, None] - i) ** 2).float() + 0.3 * torch.eye(32)
+    assert_close(along[0] @ correlation @ along[0].T, torch.eye(32), rtol=0, atol=1e-4)
+    # A half that is its own mirror: its first row is next to its own image.
+    folded = whiteners(its, 16, 32, mirrored=True)[0][0]
+    assert not torch.allclose(folded, across[0], atol=1e-2)
+
+
+def test_frames_of_fewer_facts_are_the_same():
+    cubes = make_cubes()
+    whole, some = make_frame(cubes), make_frame(cubes, facts=36)
+    assert_close(some.facts, whole.facts[:, :36], rtol=0, atol=0)
+    assert some.facts.shape[1] == 36
