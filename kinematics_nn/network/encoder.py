@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ..errors import KinematicsError
 from .density import ConditionalDensity
 from .dropout import MonteCarloDropout
 from .frame import FACTS, PLANES
@@ -90,6 +91,9 @@ class KinematicEncoder(nn.Module):
 
     def trunk(self, image, facts):
         """Everything before the first dropout: (batch, bottleneck + facts)."""
+        if facts.shape[1] < len(self.facts_mean):
+            found, needed = f"frames with {facts.shape[1]} facts", f"{len(self.facts_mean)}, as these weights are told"
+            raise KinematicsError(found, needed, "train --store with a new folder")
         facts = facts[:, : len(self.facts_mean)]
         facts = ((facts - self.facts_mean) / self.facts_std).clamp(-6, 6)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision):

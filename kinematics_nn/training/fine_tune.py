@@ -110,7 +110,10 @@ class FineTuning:
         if self.simulations is not None:
             index = (share[:, 1] * len(self.simulations["facts"])).long().cpu()
             # In turn, so that a part of the cubes' rows is followed by the simulations of the same part.
-            pairs = {k: (v, self.simulations[k][index].to(device)) for k, v in rows.items()}
+            # A store may be of another time than the cubes' frames: the facts that both have.
+            told = min(some["facts"].shape[1] for some in (rows, self.simulations))
+            rows["facts"] = rows["facts"][:, :told]
+            pairs = {k: (v, self.simulations[k][index, : v.shape[1]].to(device)) for k, v in rows.items()}
             rows = {k: torch.stack(pair, 1).flatten(0, 1) for k, pair in pairs.items()}
         return simulated_posterior(encoder, rows, generator)
 
@@ -184,7 +187,9 @@ def load_survey(kept, refused=None):
     if not parts:
         raise KinematicsError("no cube with a posterior to learn from", "one or more", "kinematics-nn fit, to see why")
     longest = max(len(part["weight"]) for part in parts)
+    told = min(len(part["facts"]) for part in parts)  # those that were kept earlier may have fewer
     for part in parts:
+        part["facts"] = part["facts"][:told]
         fill = longest - len(part["weight"])
         part["targets"] = nn.functional.pad(part["targets"], (0, 0, 0, fill))
         part["weight"] = nn.functional.pad(part["weight"], (0, fill))

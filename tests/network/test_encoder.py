@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network.dropout import MonteCarloDropout, dropout_layers, realisations
 from kinematics_nn.network.encoder import KinematicEncoder
 from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
@@ -52,6 +53,12 @@ def test_an_encoder_that_was_told_less_is_gone_on_from(galaxies):
         assert_close(less.trunk(image, facts[:, :20]), less.trunk(image, facts))
     assert more.facts[0].weight[:, 20:].abs().max() == 0
     assert more.facts_std[20:].min() > 2, "what is new keeps the scalings of the data"
+
+
+def test_frames_with_fewer_facts_than_it_is_told_are_refused(encoder, galaxies):
+    image, facts = galaxies
+    with pytest.raises(KinematicsError, match="frames with 20 facts"):
+        encoder.trunk(image, facts[:, :20])
 
 
 def test_dropout_is_in_the_head_alone(encoder, galaxies):

@@ -174,6 +174,15 @@ def test_draws_are_seen_as_often_as_their_weights_say():
     assert int((seen["r50"] == 7).sum()) == n, "half are simulations"
 
 
+def test_stores_and_draws_may_have_more_facts_than_the_weights_are_told(survey, frames):
+    batch = {k: v[:2] for k, v in survey.data.items()}
+    encoder = load_encoder()
+    told = len(encoder.facts_mean)
+    more, less = (frames | {"facts": frames["facts"][:, :n]} for n in (None, told))
+    losses = [FineTuning(some)(encoder, batch, seeded()) for some in (more, less)]
+    assert losses[0] == losses[1]
+
+
 def test_the_log_density_of_draws_held_out_rises_and_simulations_are_remembered(survey, frames):
     mine, others = survey.split()
     held_out = others.drawn(200)
