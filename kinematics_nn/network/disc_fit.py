@@ -72,7 +72,7 @@ class DiscFit:
 
     @property
     def r50(self):
-        """Half-light radius (batch,), by Wilson & Hilferty's (1931) median of a gamma variate."""
+        """Half-light radius (batch,), by the median of a gamma variate of Wilson & Hilferty (1931, PNAS 17, 684)."""
         scale, power = torch.exp(self.values[:, 1]), torch.exp(self.values[:, 2])
         shape = 2 / power
         return scale * (shape * (1 - 1 / (9 * shape)) ** 3) ** (1 / power)
