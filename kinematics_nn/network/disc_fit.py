@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch.special import ndtr
 
+from .mirror import ODD_SHARE, odd_templates, valid_in_mirrors
+
 __all__ = ["PARAMETERS", "DiscFit", "FrameScales", "fit_disc", "odd_step", "whiteners"]
 
 PARAMETERS = ("inclination", "scale", "index", "speed", "turn", "dispersion", "height", "brightness")
@@ -24,7 +26,6 @@ _SPREAD = (1.8, 0.7, 0.4, 0.8, 1.0, 1.2, 0.8, 8.0)  # priors, of what the frame'
 _STRIPS, _OUT = 24, 1.2  # across the major axis, on one side of it, and how far out
 _STEPS = 12  # within 5 % of the least chi-squared in nine simulated galaxies of ten
 _WHITE = 0.3  # share of the noise that is taken to be white: less makes fits worse, by what no disc model gets right
-_RMS = 1 / 3.2  # of the light along the major axis: what the frame's size was made from
 _FWHM = math.sqrt(8 * math.log(2))
 
 
@@ -38,7 +39,7 @@ class FrameScales:
     pixel, channel : of the cube.
     noise : rms of the frame, not of its mirror average.
     corr_u, corr_w : correlation of the noise in neighbours along the major and the minor axis.
-    axis_ratio : of the light, seen through the beam.
+    rms, axis_ratio : of the light, seen through the beam: the rms along the major axis.
     """
 
     beam_u: torch.Tensor
@@ -48,6 +49,7 @@ class FrameScales:
     noise: torch.Tensor
     corr_u: torch.Tensor
     corr_w: torch.Tensor
+    rms: torch.Tensor
     axis_ratio: torch.Tensor
 
 
@@ -152,7 +154,7 @@ class _QuarterDisc:
         self.beam_u = torch.sqrt((scales.beam_u / _FWHM) ** 2 + pixel2)
         self.beam_w2 = (scales.beam_w / _FWHM) ** 2 + pixel2 + 1 / (12 * self.minor**2)
         self.channel2 = _column(scales.channel**2 / 12)
-        self.axis_ratio = scales.axis_ratio
+        self.rms, self.axis_ratio = scales.rms, scales.axis_ratio
         u = (torch.arange(self.major).to(like) + 0.5) / (0.5 * self.major) - 1
         self.strip = _OUT / _STRIPS
         self.y = (torch.arange(_STRIPS).to(like) + 0.5) * self.strip
@@ -167,8 +169,8 @@ class _QuarterDisc:
     def start(self):
         """Values (batch, parameter) of what moments say."""
         x = self.data.new_tensor(_MEAN).repeat(self.n, 1)
-        major2 = (_RMS**2 - self.beam_u**2).clamp(min=0.01)
-        minor2 = (self.axis_ratio * _RMS) ** 2 - self.beam_w2
+        major2 = (self.rms**2 - self.beam_u**2).clamp(min=0.01)
+        minor2 = (self.axis_ratio * self.rms) ** 2 - self.beam_w2
         x[:, 0] = torch.logit((minor2 / major2).clamp(0.02, 0.9).sqrt())
         x[:, 1] = 0.5 * torch.log(major2 / 3)  # an exponential disc
         model, weight = self.with_slopes(x)[0], self.weight[:, :, None] ** 2
@@ -288,24 +290,16 @@ def odd_step(odd, model, weight, scales):
     free, free_error : Tensor (batch, 6)
         The same where light may be lopsided, and how much brighter one side is, along the major and the minor axis.
     """
-    channels, minor, major = odd.shape[1:]
-    d_v, d_w, d_u = (
-        0.25 * n * (model.roll(-1, axis) - model.roll(1, axis)) for n, axis in ((channels, 1), (minor, 2), (major, 3))
-    )
-    at = (torch.arange(major).to(odd) + 0.5) / (0.5 * major) - 1
-    valid = (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
-    # The mirror average takes a quarter of the variance with it.
-    scale = (valid / (math.sqrt(0.75) * scales.noise)[:, None, None])[:, None]
-    across, along = whiteners(scales, minor, major)
-    moved = [-d_u, -d_w, -d_v, d_u * at[:, None] - d_w * at]
-    fields = torch.stack([*moved, model * at, model * at[:, None], odd], 1) * scale[:, None]
+    scale = (valid_in_mirrors(weight) / (math.sqrt(ODD_SHARE) * scales.noise)[:, None, None])[:, None]
+    across, along = whiteners(scales, *odd.shape[2:])
+    fields = torch.cat([odd_templates(model), odd[:, None]], 1) * scale[:, None]
     white = (across[:, None, None] @ fields @ along[:, None, None].transpose(3, 4)).flatten(2)
     templates, rest = white[:, :-1], white[:, -1:]
     normal = (templates @ templates.transpose(1, 2)).double()
     normal = normal + torch.diag_embed(1e-6 * torch.diagonal(normal, dim1=1, dim2=2) + 1e-9)
     right = (templates @ rest.transpose(1, 2)).double()
     found = []
-    for n in (len(moved), len(moved) + 2):
+    for n in (4, 6):
         covariance = torch.linalg.inv_ex(normal[:, :n, :n])[0]
         found += [(covariance @ right[:, :n])[..., 0], torch.diagonal(covariance, dim1=1, dim2=2).sqrt()]
     return tuple(one.to(odd) for one in found)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Oddness", "mirror_mean", "oddness"]
+__all__ = ["ODD_SHARE", "Oddness", "mirror_mean", "odd_templates", "oddness", "valid_in_mirrors"]
+
+ODD_SHARE = 0.75
+"""Of the noise's variance, in the odd part of a frame: the mirror average takes a quarter with it."""
 
 _TEMPLATES = 4  # of a frame that is off: along the major axis, along the minor one, in velocity, turned
 
@@ -54,30 +57,21 @@ def oddness(frame, mean, weight):
 
     Least squares of the odd part on the derivatives of the mirror average, and on what makes one side of it brighter.
     """
-    channels, pixels = frame.shape[1], frame.shape[3]
     # Noise in the templates would shrink the step (by half at S/N 10): they are smoothed, and kept to the emission.
     smooth = _over_neighbours(mean, torch.add) / 27
     dark = (smooth.clamp(max=0) ** 2).sum((1, 2, 3)) / (smooth < 0).sum((1, 2, 3)).clamp(min=1)
     least = torch.maximum(2.5 * torch.sqrt(dark), 0.02 * smooth.amax((1, 2, 3)))
     emission = (smooth > least[:, None, None, None]).to(frame.dtype)
     emission = _over_neighbours(emission, torch.maximum)
-    d_u = 0.5 * pixels * 0.5 * (smooth.roll(-1, 3) - smooth.roll(1, 3))
-    d_w = 0.5 * pixels * 0.5 * (smooth.roll(-1, 2) - smooth.roll(1, 2))
-    d_v = 0.5 * channels * 0.5 * (smooth.roll(-1, 1) - smooth.roll(1, 1))
-    at = (torch.arange(pixels, dtype=frame.dtype, device=frame.device) + 0.5) / (0.5 * pixels) - 1
-    # The position angle grows from the minor axis' negative side: u = xi sin + eta cos, w = xi cos - eta sin.
-    d_pa = d_u * at[:, None] - d_w * at
     odd = frame - mean
     # Derivatives roll around the edges, where there is nothing; the minor axis blank, the step is not to be trusted.
-    valid = (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
+    valid = valid_in_mirrors(weight)
     odd = odd * valid[:, None]
     faint = mean.abs() < mean.amax((1, 2, 3), keepdim=True) * 0.1
     faint = faint & valid[:, None]
     variance = (odd**2 * faint).sum((1, 2, 3)) / faint.sum((1, 2, 3)).clamp(min=1)
-    # The mirror average takes a quarter of the variance with it.
-    noise = torch.sqrt(variance / 0.75).clamp(min=1e-4)
-    templates = torch.stack([-d_u, -d_w, -d_v, d_pa, smooth * at, smooth * at[:, None]], 1)
-    templates = (templates * (valid[:, None] * emission)[:, None]).flatten(2)
+    noise = torch.sqrt(variance / ODD_SHARE).clamp(min=1e-4)
+    templates = (odd_templates(smooth) * (valid[:, None] * emission)[:, None]).flatten(2)
     normal = templates @ templates.transpose(1, 2)
     right = (templates @ odd.flatten(1)[:, :, None])[..., 0]
     step, error = _solved(normal[:, :_TEMPLATES, :_TEMPLATES], right[:, :_TEMPLATES], noise)
@@ -87,6 +81,26 @@ def oddness(frame, mean, weight):
         step, error, free[:, :_TEMPLATES], free_error[:, :_TEMPLATES], free[:, _TEMPLATES:],
         free_error[:, _TEMPLATES:], noise, rest,
     )  # fmt: skip
+
+
+def odd_templates(even):
+    """What a frame that is its own mirror (batch, channel, minor, major) changes by: (batch, 6, channel, minor, major).
+
+    As it moves along the major axis, the minor axis and in velocity (in half-sizes of the frame) and turns [rad], and
+    as one side of it grows brighter, along the major and the minor axis.
+    """
+    channels, minor, major = even.shape[1:]
+    d_v, d_w, d_u = (
+        0.25 * n * (even.roll(-1, axis) - even.roll(1, axis)) for n, axis in ((channels, 1), (minor, 2), (major, 3))
+    )
+    at = (torch.arange(major, dtype=even.dtype, device=even.device) + 0.5) / (0.5 * major) - 1
+    # The position angle grows from the minor axis' negative side: u = xi sin + eta cos, w = xi cos - eta sin.
+    return torch.stack([-d_u, -d_w, -d_v, d_u * at[:, None] - d_w * at, even * at, even * at[:, None]], 1)
+
+
+def valid_in_mirrors(weight):
+    """Which pixels (batch, minor, major) are valid, and their images under both mirrors."""
+    return (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
 
 
 def _solved(normal, right, noise):
