@@ -24,11 +24,17 @@ class ConditionalDensity(nn.Module):
         Number of coupling layers.
     hidden : int
         Width of each coupling's network.
+    estimates : int
+        How many values after those of ``context`` add to the mean as they are, by a matrix (none at first), and to
+        nothing else: what is known of the quantities already need not be learnt by a network that bends it.
     """
 
-    def __init__(self, features, context, couplings=4, hidden=64):
+    def __init__(self, features, context, couplings=4, hidden=64, estimates=0):
         super().__init__()
-        self.features = features
+        self.features, self.context = features, context
+        self.estimates = nn.Linear(estimates, features, bias=False) if estimates else None
+        if estimates:
+            nn.init.zeros_(self.estimates.weight)
         self.affine = nn.Linear(context, features + features * (features + 1) // 2)
         nn.init.normal_(self.affine.weight, std=0.01)
         nn.init.zeros_(self.affine.bias)
@@ -42,21 +48,28 @@ class ConditionalDensity(nn.Module):
             for i in range(couplings)
         )
 
+    def mean(self, context):
+        """Mean (batch, features) of the affine map alone."""
+        return self._triangle(context)[0]
+
     def _triangle(self, context):
         n = self.features
+        context, estimates = context[:, : self.context], context[:, self.context :]
         mean, scale, lower = self.affine(context).split([n, n, n * (n - 1) // 2], -1)
+        if self.estimates is not None:
+            mean = mean + self.estimates(estimates)
         scale = softplus(scale + 0.5413)  # 1 at zero: the density starts as a standard normal
         matrix = torch.diag_embed(scale)
         matrix[..., self._lower[0], self._lower[1]] = lower
         return mean, scale, matrix
 
     def log_prob(self, x, context):
-        """Log density (batch,) of x (batch, features) given context (batch, context)."""
+        """Log density (batch,) of x (batch, features) given context (batch, context + estimates)."""
         mean, scale, matrix = self._triangle(context)
         z = (matrix @ (x - mean)[..., None])[..., 0]
         logdet = torch.log(scale).sum(-1)
         for coupling in self.couplings:
-            z, ladj = coupling(context).call_and_ladj(z)
+            z, ladj = coupling(context[:, : self.context]).call_and_ladj(z)
             logdet = logdet + ladj
         return logdet - 0.5 * (z**2).sum(-1) - 0.5 * self.features * math.log(2 * math.pi)
 
@@ -64,6 +77,6 @@ class ConditionalDensity(nn.Module):
         """One draw (batch, features) a row of context."""
         z = torch.randn(len(context), self.features, dtype=context.dtype, device=context.device, generator=generator)
         for coupling in reversed(self.couplings):
-            z = coupling(context).inv(z)
+            z = coupling(context[:, : self.context]).inv(z)
         mean, _, matrix = self._triangle(context)
         return mean + torch.linalg.solve_triangular(matrix, z[..., None], upper=False)[..., 0]

@@ -49,6 +49,10 @@ class KinematicEncoder(nn.Module):
     facts : int
         How many of the `~kinematics_nn.network.frame.FACTS` it is told, the first ones: weights that were trained
         before the last ones came serve as they did. All by default.
+    gated : bool
+        Whether the facts add to the density's mean directly too, each times a gate that the context sets: several are
+        estimates of a target with the error beside them, and how far to believe one is a product. Weights of before
+        have no gates, which is the default.
 
     Attributes
     ----------
@@ -56,12 +60,14 @@ class KinematicEncoder(nn.Module):
         Whether the convolutions run in bfloat16: twice the speed in training. Off by default.
     """
 
-    def __init__(self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=None):
+    def __init__(
+        self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=None, gated=False
+    ):
         super().__init__()
         facts = len(FACTS) if facts is None else facts
         self.settings = {
             "widths": list(widths), "bottleneck": bottleneck, "context": context, "dropout": dropout,
-            "couplings": couplings, "facts": facts,
+            "couplings": couplings, "facts": facts, "gated": gated,
         }  # fmt: skip
         n = len(TARGETS)
         self.half_precision = False
@@ -87,7 +93,10 @@ class KinematicEncoder(nn.Module):
             nn.Linear(bottleneck, context),
             nn.ReLU(),
         )
-        self.density = ConditionalDensity(n, context, couplings)
+        self.density = ConditionalDensity(n, context, couplings, estimates=facts if gated else 0)
+        self.gate = nn.Linear(context, facts) if gated else None
+        if gated:
+            nn.init.ones_(self.gate.bias)
 
     def trunk(self, image, facts):
         """Everything before the first dropout: (batch, bottleneck + facts)."""
@@ -102,14 +111,21 @@ class KinematicEncoder(nn.Module):
         # The facts reach the head directly too: the odd quantities hang on the last mirror step among them.
         return torch.cat([joined, facts], 1)
 
+    def context(self, trunk):
+        """What the density hangs on, from `trunk`; a dropout mask each time, where those are on."""
+        context = self.head(trunk)
+        if self.gate is None:
+            return context
+        return torch.cat([context, self.gate(context) * trunk[:, -len(self.facts_mean) :]], 1)
+
     def log_prob(self, targets, trunk):
         """Log density (batch,) of targets (batch, len(TARGETS)), up to the constant of the whitening."""
-        return self.density.log_prob((targets - self.target_mean) @ self.target_matrix.T, self.head(trunk))
+        return self.density.log_prob((targets - self.target_mean) @ self.target_matrix.T, self.context(trunk))
 
     def sample(self, trunk, n, generator=None):
         """Draws (batch, n, len(TARGETS)), each through the head once (with its own dropout masks if those are on)."""
         rows = trunk[:, None].expand(-1, n, -1).flatten(0, 1)
-        white = self.density.sample(self.head(rows), generator)
+        white = self.density.sample(self.context(rows), generator)
         targets = torch.linalg.solve(self.target_matrix, white.T).T + self.target_mean
         return targets.unflatten(0, (len(trunk), n))
 
@@ -130,14 +146,9 @@ class KinematicEncoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, other):
-        """Take another encoder's weights and scalings; facts that it was not told weigh nothing to begin with."""
+        """Take another encoder's weights and scalings; facts and gates that it had not weigh nothing to begin with."""
         own = self.state_dict()
-        known = len(other.facts_mean)
         for name, value in other.state_dict().items():
-            if value.shape == own[name].shape:
-                own[name].copy_(value)
-                continue
             if value.ndim > 1:  # what facts are multiplied by; they are the last columns
                 own[name].zero_()
-            columns = value.shape[-1] - known
-            own[name][..., : columns + known].copy_(value)
+            own[name][tuple(slice(n) for n in value.shape)].copy_(value)

@@ -75,8 +75,10 @@ class Trainer:
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            facts = data["facts"].shape[1] if start is None else start.settings["facts"]
-            self.encoder = KinematicEncoder(dropout=settings.dropout, facts=facts).to(self.device)
+            like = {"facts": data["facts"].shape[1], "gated": True}
+            if start is not None:
+                like = {name: start.settings[name] for name in like}
+            self.encoder = KinematicEncoder(dropout=settings.dropout, **like).to(self.device)
         self.encoder.half_precision = settings.half_precision
         self.processes.normalise(self.encoder)
         for layer in dropout_layers(self.encoder):

@@ -98,7 +98,7 @@ class Reconstruction:
     def __call__(self, encoder, batch, generator=None):
         """Mean over the batch of -ELBO, one draw a galaxy, up to the constants of prior and likelihood."""
         image, facts = batch["image"].float(), batch["facts"]
-        context = encoder.head(encoder.trunk(image, facts))
+        context = encoder.context(encoder.trunk(image, facts))
         white = encoder.density.sample(context, generator)
         log_q = encoder.density.log_prob(white, context)
         targets = torch.linalg.solve(encoder.target_matrix, white.T).T + encoder.target_mean

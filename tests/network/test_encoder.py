@@ -17,11 +17,14 @@ def generator(seed=1):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def encoder():
+@pytest.fixture(params=[False, True], ids=["plain", "gated"])
+def encoder(request):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = KinematicEncoder((8, 8, 16, 16), bottleneck=32, context=16, dropout=0.2, couplings=2).eval()
+        sizes = {"bottleneck": 32, "context": 16, "couplings": 2}
+        made = KinematicEncoder((8, 8, 16, 16), **sizes, dropout=0.2, gated=request.param).eval()
+        if request.param:
+            torch.nn.init.normal_(made.density.estimates.weight, std=0.3)
     mixing = torch.randn(N, N, generator=generator(4)) / N + torch.eye(N)
     facts = 5 + 3 * torch.randn(500, len(FACTS), generator=generator(2))
     targets = torch.randn(500, N, generator=generator(3)) @ mixing + 2
@@ -35,12 +38,18 @@ def galaxies():
     return image, 5 + 3 * torch.randn(5, len(FACTS), generator=generator(7))
 
 
-def test_an_encoder_that_was_told_less_is_gone_on_from(galaxies):
+@pytest.mark.parametrize("gates", [(False, False), (False, True), (True, True)])
+def test_an_encoder_that_was_told_less_is_gone_on_from(galaxies, gates):
     """Weights of before some facts serve as they are, and a training from them begins where they ended."""
     sizes = {"widths": (8, 8, 16, 16), "bottleneck": 32, "context": 16, "couplings": 2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        less, more = (KinematicEncoder(**sizes, facts=n).eval() for n in (20, len(FACTS)))
+        less, more = (
+            KinematicEncoder(**sizes, facts=n, gated=gated).eval()
+            for n, gated in zip((20, len(FACTS)), gates, strict=True)
+        )
+        if gates[0]:
+            torch.nn.init.normal_(less.density.estimates.weight, std=0.3)
     facts, targets = (torch.randn(500, n, generator=generator(n)) for n in (len(FACTS), N))
     for one in (less, more):
         one.standardise(5 + 3 * facts, targets, torch.full((N,), 0.01))
@@ -136,6 +145,22 @@ def test_facts_far_off_the_training_do_not_run_away(encoder, galaxies):
     with torch.no_grad():
         far, farther = (encoder.trunk(image, facts + away) for away in (1e3, 1e6))
     assert torch.equal(far, farther)
+
+
+def test_a_gate_lets_a_fact_move_the_mean_by_its_own_amount(encoder, galaxies):
+    """With the context held: by the fact's change times its gate, through the triangle's mean alone."""
+    if encoder.gate is None:
+        pytest.skip("no gates")
+    with torch.no_grad():
+        trunk = encoder.trunk(*galaxies)
+        context = encoder.context(trunk)
+        moved = context.clone()
+        moved[:, encoder.density.context + 3] += 0.7 * encoder.gate(context[:, : encoder.density.context])[:, 3]
+        change = encoder.density.mean(moved) - encoder.density.mean(context)
+        by = encoder.gate(encoder.head(trunk))[:, 3:4] * 0.7 * encoder.density.estimates.weight[:, 3]
+        assert_close(change, by, rtol=1e-4, atol=1e-5)
+        a, b = (encoder.density.sample(c, generator()) for c in (context, moved))
+        assert_close(b - a, by, rtol=1e-3, atol=1e-4)
 
 
 def test_a_gradient_reaches_every_parameter(encoder, galaxies):
