@@ -17,6 +17,9 @@ percentile. Errors are of the samples' median.
 ``--method step`` is no fit: it is one Gauss-Newton step from the truth, as good an estimate as the noise allows. Its
 errors are 1 of the bound where the bound is right, and else tell the luck of the noise that was drawn.
 
+``--method mirror`` and ``--method disc`` are no fits either, but what the network is told: where its frame says that the
+galaxy lies, by the step against its mirror average and by that against the disc that is fitted to the average.
+
 A galaxy's fit leaves a small table in ``FOLDER/cramer_rao``, which is read the next time; ``--again`` fits anew.
 """
 
@@ -39,6 +42,8 @@ from kinematics_nn.errors import KinematicsError
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference.derived import derived
 from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.network.frame import FACTS, make_frame
+from kinematics_nn.network.prepare import prepare
 from kinematics_nn.observation import observe
 from kinematics_nn.observation.correlation import beam_covariance, known_correlation
 
@@ -52,6 +57,7 @@ FORMS = Forms(
 LEAST_SNR, INCLINATIONS = 8.0, (30.0, 75.0)
 LEAST_HEIGHT = 0.05  # of r_scale, at which the Fisher matrix of thinner discs is taken
 METHODS = ("step", "network", "refined")
+ESTIMATES = ("mirror", "disc")  # of the frame
 THICK = 0.1  # of r_scale: thinner ones' heights are not scored
 SHOWN = (
     "inclination", "pa", "x", "y", "vsys", "flux", "velocity_dispersion", "vmax", "r_turn", "r_scale", "v22",
@@ -140,6 +146,36 @@ def chosen(n, seed):
     return found
 
 
+def frame_estimates(observation, kind, truth):
+    """What the network's frame says of the parameters, by the step of a ``kind``: a dict of value and quoted error."""
+    with torch.no_grad():
+        frame = make_frame(prepare(observation)[0])
+    fact = dict(zip(FACTS, frame.facts[0].tolist(), strict=True))
+    east, north, pa, vsys, extent, width = (
+        float(getattr(frame, name)) for name in ("east", "north", "pa", "vsys", "extent", "width")
+    )
+    prefix = "" if kind == "mirror" else "disc_"
+    errors = {axis: np.exp(fact[f"{prefix}error_{axis}"]) for axis in ("u", "w", "v", "pa")}
+    u_step = w_step = v_step = turn = 0.0  # the frame has taken the last of the mirrors' steps
+    if kind == "disc":
+        u_step, w_step, v_step, turn = (0.02 * np.sinh(fact[f"disc_{axis}"]) for axis in ("u", "w", "v", "pa"))
+    sin, cos = np.sin(pa), np.cos(pa)
+    pixels = extent / PIXEL
+    east, north = east + extent * (u_step * sin + w_step * cos), north + extent * (u_step * cos - w_step * sin)
+    off = (np.degrees(pa + turn) - truth["pa"] + 180) % 360 - 180
+    found = {
+        "x": (truth["x"] - (east - truth["east"]) / PIXEL, pixels * np.hypot(errors["u"] * sin, errors["w"] * cos)),
+        "y": (truth["y"] + (north - truth["north"]) / PIXEL, pixels * np.hypot(errors["u"] * cos, errors["w"] * sin)),
+        "pa": (truth["pa"] + off, np.degrees(errors["pa"])),
+        "vsys": (vsys + width * v_step, width * errors["v"]),
+    }
+    if kind == "disc":
+        cosine = 1 / (1 + np.exp(-fact["fit_inclination"]))
+        slope = np.degrees(cosine * np.sqrt(1 - cosine**2))
+        found["inclination"] = np.degrees(np.arccos(cosine)), slope * np.exp(fact["fit_error_inclination"])
+    return found
+
+
 def measure(path, method, seed, min_ess):
     """One galaxy: a table of truths, bounds, medians and widths by parameter, and in ``meta`` what the fit cost."""
     row = QTable.read(path, hdu="TRUTH")[0]
@@ -155,6 +191,10 @@ def measure(path, method, seed, min_ess):
     if method == "step":
         error = step(likelihood, truth)
         rows = [(name, truth[name], bound[name], truth[name] + error[name], bound[name]) for name in SHOWN]
+        return Table(rows=rows, names=names, meta=meta | {"seconds": 0.0, "flags": ""})
+    if method in ESTIMATES:
+        found = frame_estimates(observation, method, truth)
+        rows = [(name, truth[name], bound[name], *found[name]) for name in SHOWN if name in found]
         return Table(rows=rows, names=names, meta=meta | {"seconds": 0.0, "flags": ""})
     start = time.process_time()
     fit = kinematics_nn.fit(cube, method=method, seed=seed, min_ess=min_ess)
@@ -181,9 +221,10 @@ def score(tables):
     rows = []
     for name in SHOWN:
         its = [
-            table[table["parameter"] == name][0]
+            row
             for table in tables
             if name != "thickness" or table.meta["height"] > THICK
+            for row in table[table["parameter"] == name]
         ]
         if not its:
             continue
@@ -211,7 +252,7 @@ def score(tables):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the galaxies are, or will be")
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--method", nargs="+", choices=METHODS + ESTIMATES, default=METHODS)
     parser.add_argument("--n", type=int, default=100, help="galaxies that are bright and inclined as asked")
     parser.add_argument("--seed", type=int, default=1, help="of the set")
     parser.add_argument("--min-ess", type=int, default=500)
