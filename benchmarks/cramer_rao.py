@@ -17,8 +17,8 @@ percentile. Errors are of the samples' median.
 ``--method step`` is no fit: it is one Gauss-Newton step from the truth, as good an estimate as the noise allows. Its
 errors are 1 of the bound where the bound is right, and else tell the luck of the noise that was drawn.
 
-``--method mirror`` and ``--method disc`` are no fits either, but what the network is told: where its frame says that the
-galaxy lies, by the step against its mirror average and by that against the disc that is fitted to the average.
+``--method mirror`` and ``--method disc`` are no fits either, but what the network is told: where its frame says that
+the galaxy lies, by the step against its mirror average and by that against the disc that is fitted to the average.
 
 A galaxy's fit leaves a small table in ``FOLDER/cramer_rao``, which is read the next time; ``--again`` fits anew.
 """
