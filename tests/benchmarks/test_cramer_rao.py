@@ -2,15 +2,19 @@
 
 from types import SimpleNamespace
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from cramer_rao import FORMS, bounds, chosen, fisher, inverse, robust, step
-from kinms_galaxies import draw_truth
+from cramer_rao import FORMS, bounds, chosen, fisher, frame_estimates, inverse, robust, step
+from kinms_galaxies import PIXEL, draw_truth
 
+import kinematics_nn
+from kinematics_nn import models
 from kinematics_nn.decoder import Grid, render_on
 from kinematics_nn.inference.likelihood import CubeLikelihood
 from kinematics_nn.inference.mock import Mock, mock_grid
+from kinematics_nn.observation import observe
 from kinematics_nn.observation.correlation import beam_covariance, known_correlation
 
 TRUTH = {
@@ -96,6 +100,28 @@ def test_a_step_from_the_truth_finds_where_the_data_are():
 
 def replace_rms(seen, rms):
     return SimpleNamespace(**(vars(seen) | {"rms": np.full(SHAPE, rms, np.float32)}))
+
+
+def test_the_frame_says_where_a_bright_disc_lies():
+    """A disc whose peak is 60 times the noise, so that formal errors are far below these."""
+    cube = kinematics_nn.simulate(
+        shape=(26, 48, 48), pixel_scale=PIXEL * u.arcsec, channel_width=15 * u.km / u.s, beam=4 * u.arcsec,
+        rms=0.0003, seed=3, inclination=55 * u.deg, pa=70 * u.deg, vsys=3 * u.km / u.s, flux=10 * u.Jy * u.km / u.s,
+        surface_brightness=models.ExponentialDisc(r_scale=4 * u.arcsec),
+        rotation_curve=models.ArctanRotationCurve(vmax=150 * u.km / u.s, r_turn=1.5 * u.arcsec),
+    )  # fmt: skip
+    observed = observe(cube)
+    ra, dec = observed.header["reference"]  # offsets count from there; the disc is where the equator crosses 180 deg
+    truth = {"east": 3600 * (180 - ra), "north": -3600 * dec, "x": 23.5, "y": 23.5}
+    truth |= {"pa": 70.0, "vsys": 3.0, "inclination": 55.0}
+    # A tenth of a pixel and of a channel, a degree; an inclination of a disc seen by pixels as wide as a third of it.
+    off = {"x": 0.1, "y": 0.1, "pa": 1.0, "vsys": 1.5, "inclination": 4.0}
+    for kind in ("mirror", "disc"):
+        found = frame_estimates(observed, kind, truth)
+        assert set(found) == set(off) - ({"inclination"} if kind == "mirror" else set())
+        for name, (value, error) in found.items():
+            assert abs(value - truth[name]) < off[name], (kind, name)
+            assert 0 < error < off[name], (kind, name)
 
 
 def test_inverses_bear_units_of_all_sizes():
