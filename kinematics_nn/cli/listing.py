@@ -64,7 +64,7 @@ def _lines(parameters):
 
 def _prior(prior):
     ends = (f"{end:g} {scale or ''}".strip() for end, scale in zip((prior.lo, prior.hi), prior.scales, strict=True))
-    return f"{type(prior).__name__} {' to '.join(ends)}"
+    return f"{type(prior).__name__} {' to '.join(ends)}".replace(" 1/", "/")
 
 
 def _print_nested(values, indent=2):

@@ -68,7 +68,12 @@ class LinearDispersion(Dispersion):
     parameters = (
         _dispersion("velocity dispersion at the centre"),
         FormParameter(
-            "dispersion_slope", "km/(s arcsec)", 0.0, (-1e3, 1e3), Uniform(-2.0, 2.0), "dispersion gained per arcsec"
+            "dispersion_slope",
+            "km/(s arcsec)",
+            0.0,
+            (-1e5, 1e5),
+            Uniform(-10.0, 10.0, relative_to="1/r_scale"),
+            "dispersion gained per arcsec",
         ),
     )
 

@@ -10,13 +10,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["SCALES", "LogUniform", "Normal", "Prior", "Uniform"]
+__all__ = ["SCALES", "LogUniform", "Normal", "Prior", "Uniform", "scale_factor"]
 
 SCALES = {
     "r_scale": "scale radius of the light, its half-light radius over 1.678 (an exponential disc's own r_scale)",
     "beam": "geometric-mean FWHM of the beam",
     "field": "half the smaller side of the field",
+    "1/r_scale": "one over the scale radius of the light, for what is gained per arcsec",
 }
+
+
+def scale_factor(name, scales):
+    """What a limit that is relative to ``name`` is multiplied by; ``scales`` holds ``r_scale``, ``beam``, ``field``."""
+    if name is None:
+        return 1.0
+    return 1 / scales[name[2:]] if name.startswith("1/") else scales[name]
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,20 @@ class Prior:
         Parameters
         ----------
         scales : dict of str to float
-            The scales of `SCALES` that are known, in arcsec.
+            The scales of `SCALES` that are known, in arcsec; what is one over them follows.
 
         Raises
         ------
         KeyError
             If the prior is relative to a scale that is not given.
         """
-        missing = [name for name in self.scales if name is not None and name not in scales]
-        if missing:
-            raise KeyError(f"the prior is relative to {missing[0]!r}: give resolve() a dict that holds it, in arcsec")
-        lo, hi = (1.0 if name is None else float(scales[name]) for name in self.scales)
+        try:
+            lo, hi = (float(scale_factor(name, scales)) for name in self.scales)
+        except KeyError as error:
+            missing = error.args[0]
+            raise KeyError(
+                f"the prior is relative to {missing!r}: give resolve() a dict that holds it, in arcsec"
+            ) from None
         return replace(self, lo=self.lo * lo, hi=self.hi * hi, relative_to=None)
 
     def _absolute(self):
@@ -136,7 +147,7 @@ class Normal(Prior):
     def resolve(self, scales):
         """The same prior in inside units; see `Prior.resolve`."""
         absolute = super().resolve(scales)
-        factor = 1.0 if self.scales[0] is None else float(scales[self.scales[0]])
+        factor = float(scale_factor(self.scales[0], scales))
         return replace(absolute, mean=self.mean * factor, std=self.std * factor)
 
     def _truncated(self):

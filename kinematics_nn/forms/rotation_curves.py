@@ -173,7 +173,14 @@ class Linear(RotationCurve):
 
     name = "linear"
     parameters = (
-        FormParameter("slope", "km/(s arcsec)", 10.0, (0.0, 1e5), LogUniform(0.05, 500.0), "speed gained per arcsec"),
+        FormParameter(
+            "slope",
+            "km/(s arcsec)",
+            10.0,
+            (0.0, 1e5),
+            LogUniform(5.0, 400.0, relative_to="1/r_scale"),
+            "speed gained per arcsec",
+        ),
     )
 
     @staticmethod

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from ..forms.priors import LogUniform, Normal, Uniform
+from ..forms.priors import LogUniform, Normal, Uniform, scale_factor
 
 __all__ = ["PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
 
@@ -225,10 +225,7 @@ def _thickness(share):
 
 
 def _limits(prior, scales):
-    return [
-        limit if name is None else limit * scales[name]
-        for limit, name in zip((prior.lo, prior.hi), prior.scales, strict=True)
-    ]
+    return [limit * scale_factor(name, scales) for limit, name in zip((prior.lo, prior.hi), prior.scales, strict=True)]
 
 
 def _differentiable(log_density, value):
@@ -273,8 +270,7 @@ def _normal(prior, low, high, scales):
     """Mean and standard deviation of a truncated normal prior, the share below its limits and between them."""
     if not isinstance(prior, Normal):
         raise TypeError(f"{type(prior).__name__} is no prior that can be explored: use Uniform, LogUniform or Normal")
-    name = prior.scales[0]
-    factor = 1.0 if name is None else scales[name]
+    factor = scale_factor(prior.scales[0], scales)
     lo, hi = (prior.lo - prior.mean) / prior.std, (prior.hi - prior.mean) / prior.std
     below, above = (0.5 * (1 + math.erf(z / math.sqrt(2))) for z in (lo, hi))
     return prior.mean * factor, prior.std * factor, below, above - below

@@ -5,7 +5,6 @@ import pytest
 from scipy import integrate, stats
 
 from kinematics_nn.forms import LogUniform, Normal, Uniform, list_forms
-from kinematics_nn.forms.priors import SCALES
 
 PRIORS = [Uniform(-2, 5), LogUniform(0.1, 30), Normal(2, 3, lo=0, hi=10)]
 
@@ -34,12 +33,15 @@ def test_scales_multiply_the_limits():
     mixed = LogUniform(0.2, 1, relative_to=("beam", "field"))
     assert mixed.resolve({"beam": 5.0, "field": 100.0}) == LogUniform(1.0, 100.0)
     assert Normal(1, 0.5, 0, 2, relative_to="beam").resolve({"beam": 3}) == Normal(3, 1.5, lo=0, hi=6)
+    assert Uniform(-10, 10, relative_to="1/r_scale").resolve({"r_scale": 5.0}) == Uniform(-2, 2)
     assert LogUniform(1, 2).resolve({}) == LogUniform(1, 2)
 
 
 def test_unresolved_and_senseless_priors_are_refused():
     with pytest.raises(ValueError, match="resolve"):
         LogUniform(0.02, 5, relative_to="r_scale").sample(np.random.default_rng())
+    with pytest.raises(KeyError, match="relative to 'r_scale'"):
+        Uniform(-10, 10, relative_to="1/r_scale").resolve({"beam": 1})
     with pytest.raises(KeyError, match="beam"):
         LogUniform(0.02, 5, relative_to="beam").resolve({"field": 1})
     with pytest.raises(ValueError, match="r_scale, beam, field"):
@@ -54,7 +56,7 @@ def test_unresolved_and_senseless_priors_are_refused():
 
 @pytest.mark.parametrize("known", list_forms(), ids=lambda known: f"{known.kind}-{known.name}")
 def test_default_priors_lie_within_the_bounds(known):
-    typical = dict(zip(SCALES, (8.0, 4.0, 60.0), strict=True))
+    typical = {"r_scale": 8.0, "beam": 4.0, "field": 60.0}
     for parameter in known.form.parameters:
         prior = parameter.prior.resolve(typical)
         assert parameter.bounds[0] <= prior.lo < prior.hi <= parameter.bounds[1]

@@ -68,7 +68,10 @@ def test_draws_of_every_form_follow_its_priors(known):
     for name, parameter in slots.items():
         # A light's own scale counts in itself by the observation's; others follow the light draw by draw.
         own = SCALES if known.kind == "surface_brightness" else SCALES | {"r_scale": 1.0}
-        counted = values[name] / (r_scale if "r_scale" in parameter.prior.scales and own["r_scale"] == 1 else 1)
+        counted = values[name]
+        if own["r_scale"] == 1:
+            (scale,) = set(parameter.prior.scales)
+            counted = counted / {"r_scale": r_scale, "1/r_scale": 1 / r_scale}.get(scale, 1.0)
         cdf = prior_cdf(parameter.prior.resolve(own))
         assert stats.kstest(counted, cdf).pvalue > 1e-4, name  # of 100 at a fixed seed; a wrong law gives 1e-20
 
