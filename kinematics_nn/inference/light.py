@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..decoder import BeamOperator, beam_covariance
+from .cores import in_parallel
 
 __all__ = ["SCATTERS", "Patches", "least_flux", "log_marginal", "marginal", "over_scatters", "render_patches"]
 
@@ -15,6 +16,7 @@ SCATTERS = np.geomspace(0.01, 1.5, 16)
 
 _SPACING = 0.75  # beams between patches
 _MOST = 256  # patches at most: beyond them they are larger and farther apart
+_AT_ONCE = 32  # patches that are rendered and made white at a time
 _FAINTEST = 0.02  # of the brightest pixel of the disc, as the telescope sees it: fainter parts have no patches
 
 
@@ -87,18 +89,22 @@ def render_patches(likelihood, parameters):
         at = at[:, bright[at[1].round().long(), at[0].round().long()]] + pad
         ny, nx = height, length
         sigma = width / 2.3548
-        columns = []
-        for cx, cy in at.T.tolist():
-            reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
-            x0, x1 = max(0, round(cx) - reach_x), min(nx, round(cx) + reach_x + 1)
-            y0, y1 = max(0, round(cy) - reach_y), min(ny, round(cy) + reach_y + 1)
-            offset = torch.stack([x[y0:y1, x0:x1] - cx, y[y0:y1, x0:x1] - cy])
-            east, north = (matrix @ offset.flatten(1)).unflatten(1, offset.shape[1:])
-            patch = torch.exp(-0.5 * (east**2 + north**2) / sigma**2).to(sky.dtype)
-            columns.append(decoder.beam((sky[:, y0:y1, x0:x1] * patch)[None], (y0, x0))[0])
-        if not columns:
+        reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
+
+        def seen_white(centres):
+            columns = []
+            for cx, cy in centres.tolist():
+                x0, x1 = max(0, round(cx) - reach_x), min(nx, round(cx) + reach_x + 1)
+                y0, y1 = max(0, round(cy) - reach_y), min(ny, round(cy) + reach_y + 1)
+                offset = torch.stack([x[y0:y1, x0:x1] - cx, y[y0:y1, x0:x1] - cy])
+                east, north = (matrix @ offset.flatten(1)).unflatten(1, offset.shape[1:])
+                patch = torch.exp(-0.5 * (east**2 + north**2) / sigma**2).to(sky.dtype)
+                columns.append(decoder.beam((sky[:, y0:y1, x0:x1] * patch)[None], (y0, x0))[0])
+            return likelihood.whitener(torch.stack(columns))
+
+        if not at.shape[1]:
             return Patches.none(likelihood)
-        response = torch.cat([likelihood.whitener(torch.stack(some)) for some in _chunks(columns, 32)])  # (k, value)
+        response = torch.cat(in_parallel(seen_white, at.T.split(_AT_ONCE)))  # (k, value)
         disc, data = likelihood.white(parameters[None])[0], likelihood.data
         response.addr_(response @ disc / (disc @ disc), disc, alpha=-1)
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
@@ -114,10 +120,6 @@ def render_patches(likelihood, parameters):
         basis = (directions.T.float() @ response).T.contiguous()
         flux = abs(float(parameters[likelihood.names.index("flux")]))
         return Patches(basis, power, directions.T @ along, flux)
-
-
-def _chunks(items, n):
-    return [items[i : i + n] for i in range(0, len(items), n)]
 
 
 def marginal(likelihood, patches, white, flux_prior, scatters):

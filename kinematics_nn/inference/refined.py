@@ -8,7 +8,7 @@ import torch
 
 from ..decoder import Fineness
 from ..errors import KinematicsError
-from .cores import an_item_a_core
+from .cores import an_item_a_core, in_parallel
 from .derived import derived
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
@@ -30,6 +30,7 @@ _ROUGH = Fineness(across=1.75, least=1, turned=5)
 _STARTS = 40  # draws of the network of which the best are polished
 _SCATTERS = torch.as_tensor(SCATTERS)
 _SAME_FLUX = 0.03  # of a disc and of that which its patches of light were rendered with
+_ROWS = 2000  # of which columns are derived at a time
 _MOST_MODES = 3  # that are followed from the smooth disc to the patchy one
 _TWIN = 20.0  # in log posterior: as far below the mode as another, and a disc turned round, is still followed
 
@@ -244,7 +245,9 @@ def _nested(target, seed):
 def _derived(forms, values):
     """What follows from parameters, a dict of numbers or (n,) arrays: a dict of (n,) arrays."""
     tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
-    return {name: value.numpy() for name, value in derived(forms, tensors).items()}
+    parts = zip(*(value.split(_ROWS) for value in tensors.values()), strict=True)
+    found = in_parallel(lambda part: derived(forms, dict(zip(tensors, part, strict=True))), list(parts))
+    return {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
 
 
 def _equally(weights, n, generator):
