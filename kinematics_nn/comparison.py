@@ -13,7 +13,7 @@ from .options import fresh_seed
 
 __all__ = ["compare", "rank_fits"]
 
-_FITTED_BY = ("lsf",)  # options that the likelihood depends on
+_READ_BY = ("integrate_pixels", "lsf")  # what the likelihood depends on beside the observation's arrays
 
 
 def compare(cube, forms, **options):
@@ -209,8 +209,7 @@ def _check_ground(one, other):
         name: np.array_equal(getattr(first.correlation, name), getattr(second.correlation, name))
         for name in ("spatial", "spectral")
     }
-    same["pixels"] = first.header.get("integrate_pixels") == second.header.get("integrate_pixels")
-    same |= {name: one.options[name] == other.options[name] for name in _FITTED_BY}
+    same |= {name: first.header.get(name) == second.header.get(name) for name in _READ_BY}
     common = {name for name in one.forms.parameter_names if name in other.forms.parameter_names}
     for kind in ("priors", "fixed"):
         own, others = (

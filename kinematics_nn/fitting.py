@@ -11,7 +11,6 @@ from .options import (
     distance_text,
     fresh_seed,
     held_values,
-    line_spread,
     own_priors,
     progress_function,
     torch_device,
@@ -127,7 +126,6 @@ def fit(
     if thickness is not None:
         fixed["thickness"] = thickness
     check_options(method, n_samples, min_ess, fallback, list(fixed), priors, lsf)
-    lsf = line_spread(lsf)
     distance = distance_text(distance)
     device = torch_device(device)
     n_samples, seed = int(n_samples), fresh_seed(seed)
@@ -146,6 +144,7 @@ def fit(
         beam=beam,
         rms=rms,
         integrate_pixels=integrate_pixels,
+        lsf=lsf,
     )
     forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
@@ -154,7 +153,6 @@ def fit(
         "n_samples": n_samples,
         "min_ess": min_ess,
         "fallback": fallback,
-        "lsf": lsf,
         "fixed": fixed,
         "priors": priors,
         "distance": distance,
@@ -199,6 +197,7 @@ def provenance(observation, forms, info, seed, device, priors):
         "convention": header["convention"],
         "frame": header["frame"],
         "rest_value": header["rest_value"],
+        "lsf": header.get("lsf", 0.0),
         "noise": header["noise"],
         "n_sources": header["n_sources"],
         "forms": {slot: getattr(forms, slot).name for slot in forms.slots},

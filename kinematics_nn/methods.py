@@ -21,7 +21,6 @@ def posterior(
     priors,
     fixed,
     min_ess,
-    lsf,
     fallback=None,
     progress=None,
     distance=None,
@@ -34,8 +33,6 @@ def posterior(
     forms : `~kinematics_nn.decoder.Forms`
     method, n_samples, seed, device, weights, priors, fixed, min_ess, fallback, distance
         As `fit` takes them.
-    lsf : float or "hanning"
-        [km/s]
     progress : callable, optional
 
     Returns
@@ -59,7 +56,6 @@ def posterior(
         priors=own_priors(priors, forms, flux_unit, distance),
         fixed=held_values(fixed, forms, flux_unit, distance),
         min_ess=min_ess,
-        lsf=lsf,
         fallback=fallback,
         progress=progress,
     )
@@ -76,7 +72,7 @@ def _network(observation, forms, *, n_samples, seed, device, weights, priors, **
     return samples, nearest_median(samples), report, None
 
 
-def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, lsf, fallback, progress):
+def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fixed, min_ess, fallback, progress):
     """The network's answer, refined: samples, the highest of them, what to report, and the draws with their weights."""
     from .inference.realisations import network_samples
     from .inference.refined import refined_posterior
@@ -91,7 +87,6 @@ def _refined(observation, forms, *, n_samples, seed, device, weights, priors, fi
         seed=seed,
         fixed=fixed,
         priors=priors,
-        lsf=lsf,
         fallback=fallback,
         progress=progress,
     )

@@ -42,7 +42,7 @@ def made(seen, light="exponential", evidence=0.0, **changed):
         "method": "refined", "log_evidence": evidence, "log_evidence_error": 0.3, "light_scatter": 0.1,
         "flux_prior": [0.0, 100.0], "n_patches": 40, "object": "mock",
     }  # fmt: skip
-    options = {"lsf": 0.0, "priors": {}, "fixed": {}}
+    options = {"priors": {}, "fixed": {}}
     return SimpleNamespace(
         observation=seen,
         forms=forms,
@@ -70,9 +70,8 @@ def test_fits_are_ranked_by_evidence(observation):
     [
         ({"flux_prior": [0.0, 101.0]}, "prior of the flux"),
         ({"n_patches": 0}, "patches"),
-        ({"options": {"lsf": 5.0, "priors": {}, "fixed": {}}}, "lsf"),
-        ({"options": {"lsf": 0.0, "priors": {"inclination": (60, 3)}, "fixed": {}}}, "priors"),
-        ({"options": {"lsf": 0.0, "priors": {}, "fixed": {"thickness": 0.0}}}, "fixed"),
+        ({"options": {"priors": {"inclination": (60, 3)}, "fixed": {}}}, "priors"),
+        ({"options": {"priors": {}, "fixed": {"thickness": 0.0}}}, "fixed"),
     ],
 )
 def test_unequal_ground_is_refused(observation, changed, said):
@@ -89,6 +88,13 @@ def test_another_observation_is_refused(observation, name):
         rank_fits([made(observation), made(other, "gaussian")])
 
 
+@pytest.mark.parametrize(("name", "value"), [("lsf", 5.0), ("integrate_pixels", False)])
+def test_another_reading_is_refused(observation, name, value):
+    other = replace(observation, header=observation.header | {name: value})
+    with pytest.raises(KinematicsError, match=name):
+        rank_fits([made(observation), made(other, "gaussian")])
+
+
 def test_another_noise_is_refused(observation):
     spectral = observation.correlation.spectral + np.eye(1, len(observation.correlation.spectral), 1)[0] * 0.01
     other = replace(observation, correlation=replace(observation.correlation, spectral=spectral))
@@ -97,13 +103,13 @@ def test_another_noise_is_refused(observation):
 
 
 def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
-    own = made(observation, "sersic", options={"lsf": 0.0, "priors": {"n": (1, 0.1)}, "fixed": {}})
+    own = made(observation, "sersic", options={"priors": {"n": (1, 0.1)}, "fixed": {}})
     assert len(rank_fits([made(observation), own])) == 2
 
 
 def test_a_prior_without_an_end_is_refused_but_where_all_have_it(observation):
     def options(**priors):
-        return {"options": {"lsf": 0.0, "priors": priors, "fixed": {}}}
+        return {"options": {"priors": priors, "fixed": {}}}
 
     with pytest.raises(KinematicsError, match="a prior on n with one bound"):
         rank_fits([made(observation), made(observation, "sersic", **options(n={"low": 0.5}))])
@@ -118,7 +124,7 @@ def test_joint_priors_count_only_as_their_form_normalises_them(observation):
     plain = made(observation)
 
     def ringed(**priors):
-        fit = made(observation, options={"lsf": 0.0, "priors": priors, "fixed": {}})
+        fit = made(observation, options={"priors": priors, "fixed": {}})
         fit.forms = replace(fit.forms, rotation_curve=rings)
         return fit
 

@@ -17,7 +17,7 @@ def render(observation, forms, parameters, full=True, quadrature=None):
     Parameters
     ----------
     observation : `~kinematics_nn.observation.Observation`
-        Gives the voxels, the beam and the unit.
+        Gives the voxels, the beam, the line-spread function and the unit.
     forms : Forms
         Functional forms.
     parameters : dict
@@ -35,7 +35,7 @@ def render(observation, forms, parameters, full=True, quadrature=None):
     grid = Grid.from_observation(observation)
     if full:
         grid = _whole(grid, observation.header)
-    return render_on(grid, forms, parameters, quadrature).numpy()
+    return render_on(grid, forms, parameters, quadrature, lsf=observation.header.get("lsf", 0.0)).numpy()
 
 
 def render_on(grid, forms, parameters, quadrature=None, **options):

@@ -20,8 +20,6 @@ class CubeLikelihood:
         As `cube.kinematics.observe()` gives it.
     forms : Forms
         Functional forms.
-    lsf : float or "hanning", optional
-        The instrument's line-spread function, as `~kinematics_nn.decoder.DiscDecoder` takes it.
     points : int, optional
         Bounds the memory of rendering.
 
@@ -31,9 +29,10 @@ class CubeLikelihood:
         The parameters, in the order that `log_prob` takes them: angles in degrees, the others in arcsec and km/s.
     """
 
-    def __init__(self, observation, forms, *, lsf=0.0, **options):
+    def __init__(self, observation, forms, **options):
         self.whitener = Whitener(observation)
         grid, pixels = _coarse(Grid.from_observation(observation), self.whitener)
+        lsf = observation.header.get("lsf", 0.0)
         self.decoder = DiscDecoder(grid, forms, lsf=lsf, pixels=pixels, tabulated=True, **options)
         self.names = self.decoder.names
         self.data = self.whitener.data

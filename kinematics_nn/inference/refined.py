@@ -49,7 +49,7 @@ def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
 
 @an_item_a_core()
 def refined_posterior(
-    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), lsf=0.0, fallback=None, progress=None
+    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), fallback=None, progress=None
 ):
     """Posterior of the parameters of a disc by importance sampling about its modes.
 
@@ -68,7 +68,6 @@ def refined_posterior(
         Parameters held.
     priors : list of UserPrior, optional
         In the place of the default ones.
-    lsf : float or "hanning", optional
     fallback : {"dynesty"}, optional
         What samples the posterior again, from the prior, where importance sampling falls short.
     progress : callable, optional
@@ -90,7 +89,7 @@ def refined_posterior(
     """
     say = progress or (lambda text: None)
     generator = torch.Generator().manual_seed(seed)
-    target, modes, x = find_modes(observation, forms, draws, fixed=fixed, priors=priors, lsf=lsf, progress=progress)
+    target, modes, x = find_modes(observation, forms, draws, fixed=fixed, priors=priors, progress=progress)
     say("weighing draws")
     before = target.calls
     target.keep_models = True
@@ -143,12 +142,12 @@ def refined_posterior(
 
 
 @an_item_a_core()
-def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, progress=None):
+def find_modes(observation, forms, draws, *, fixed=None, priors=(), progress=None):
     """The posterior of a disc as a function, and its modes.
 
     Parameters
     ----------
-    observation, forms, draws, fixed, priors, lsf, progress
+    observation, forms, draws, fixed, priors, progress
         As `refined_posterior` takes them.
 
     Returns
@@ -160,7 +159,7 @@ def find_modes(observation, forms, draws, *, fixed=None, priors=(), lsf=0.0, pro
         Variates of the network's draws.
     """
     say = progress or (lambda text: None)
-    likelihood = CubeLikelihood(observation, forms, lsf=lsf)
+    likelihood = CubeLikelihood(observation, forms)
     vectors = torch.stack([torch.as_tensor(draws[name], dtype=torch.float64) for name in forms.parameter_names], 1)
     middle = float(np.median(draws["pa"]))
     if set(forms.parameter_names) <= {"flux", *(fixed or {})}:

@@ -13,6 +13,7 @@ from kinematics_nn.observation.observation import Observation
 from kinematics_nn.observation.reading import cube_header, opened, read
 from kinematics_nn.observation.source import LEAST_CHANNELS, check_line, choose, detect
 from kinematics_nn.observation.spectral import spectral_axis
+from kinematics_nn.options import line_spread
 
 __all__ = ["observe"]
 
@@ -30,6 +31,7 @@ def observe(
     beam=None,
     rms=None,
     integrate_pixels=True,
+    lsf=None,
 ):
     """
     Read a cube into plain arrays, cut to its emission.
@@ -61,6 +63,9 @@ def observe(
         Whether a pixel holds the light of all of it, as that of an optical detector, a simulation of cloudlets and a
         CLEANed image (whose components lie on pixels) does, or the value at its centre. At four pixels a beam the two
         differ by half a percent of the peak.
+    lsf : `~astropy.units.Quantity` or "hanning", optional
+        The instrument's line-spread function: the standard deviation of a Gaussian, or channels that are
+        Hanning-smoothed. By default none.
 
     Returns
     -------
@@ -78,6 +83,7 @@ def observe(
     KinematicsError
         With what was found, what is needed and the next call to make.
     """
+    lsf = line_spread(lsf)
     cube = opened(cube)
     cards = cube_header(cube)
     unit = cube_unit(cube.unit, str(cards.get("BUNIT", "")))
@@ -147,6 +153,7 @@ def observe(
         "flux_unit": flux_unit,
         "brightness_per_flux": brightness_per_flux,
         "integrate_pixels": bool(integrate_pixels),
+        "lsf": lsf,
         "reference": sky.reference,
         "convention": axis.convention,
         "frame": axis.frame,

@@ -64,6 +64,14 @@ def test_a_wrong_disc_is_a_poor_fit(good, wrong):
     assert "POOR_FIT" in flags
 
 
+def test_what_the_instrument_widens_is_no_poor_fit():
+    """A line of 10 km/s seen through 40, and one that is said to be so wide by itself."""
+    cube, truth = make_observation(rms=0.2, velocity_dispersion=float(np.hypot(10, 40)))
+    wide = truth | {"velocity_dispersion": 10.0}
+    assert look(observe(cube, lsf=40 * KM_S), wide)[0] == pytest.approx(1, abs=0.15)
+    assert look(observe(cube), wide)[0] > 2
+
+
 def test_a_model_that_shines_where_no_data_do_is_a_poor_fit(good):
     """Voxels count where the model is bright too, else a disc twice too large would pass."""
     observation, truth = good

@@ -44,6 +44,16 @@ def test_it_is_the_normal_density_of_the_voxels(observation, likelihood):
     np.testing.assert_allclose(likelihood.log_prob(parameters).numpy(), np.array(expected) + constant, atol=0.02)
 
 
+def test_the_instrument_widens_lines(observation):
+    """Dispersion and line-spread function add in quadrature: to 1e-3 of the dispersion on an axis of velocities."""
+    through = CubeLikelihood(changed(observation, header=observation.header | {"lsf": 30.0}), FORMS)
+    wide = float(np.hypot(DISC["velocity_dispersion"], 30.0))
+    one = through.log_prob(vector(through.names))
+    other = CubeLikelihood(observation, FORMS).log_prob(vector(through.names, velocity_dispersion=wide))
+    assert float(one) == pytest.approx(float(other), abs=0.05)
+    assert abs(float(one - CubeLikelihood(observation, FORMS).log_prob(vector(through.names)))) > 5
+
+
 def test_truth_is_better_than_what_is_not(likelihood):
     log_prob = likelihood.log_prob(batch(likelihood.names))
     assert log_prob.argmax() == 0
