@@ -43,7 +43,12 @@ def prepare(observation, seed=0):
     source = block_sum(emission.astype(np.float32), factors) > 0
     used = (valid >= 0.5 * whole) & ~source
     typical = float(np.median(observation.rms[emission])) if emission.any() else float(np.median(observation.rms))
-    sample = data[used]
+    # Over the channels that a pixel has: a cube that is blank but for its emission counts where it is not.
+    relative = np.where(observation.valid, typical / observation.rms, 0).sum(0, dtype=np.float32)
+    relative /= np.maximum(observation.valid.sum(0), 1)
+    weight = block_sum(relative[None], (1, bins, bins))[0] / bins**2
+    # The noise where the galaxy is, also where that of the field's edge is higher.
+    sample = (data * weight)[used]
     # Averages over correlated noise: measured where there is enough of it, else as if a beam were one sample.
     if sample.size > 500 and np.count_nonzero(sample) > 0.5 * sample.size:
         unit = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
@@ -56,8 +61,6 @@ def prepare(observation, seed=0):
         noise = gaussian_filter(rng.standard_normal(data.shape), (0, *[beam_pixels / bins / 2.355] * 2))
         data = data + np.where(valid > 0, noise * (peak / _SNR / noise.std()), 0)
         unit = float(np.hypot(unit, peak / _SNR))
-    relative = np.where(observation.valid, typical / observation.rms, 0).mean(0, dtype=np.float32)
-    weight = block_sum(relative[None], (1, bins, bins))[0] / bins**2
     edges = np.append(observation.edges[:-1:channels], observation.edges[-1])
     data, edges = _pad_band(data, edges, source)
     inner = (bins - 1) / 2

@@ -133,6 +133,25 @@ def test_a_noisy_cube_gets_no_more():
     assert torch.equal(prepare(observation, seed=0)[0].data, prepare(observation, seed=1)[0].data)
 
 
+def test_pixels_that_are_blank_in_most_channels_count_whole():
+    """As those of a cube from which all but the emission was cut do."""
+    observation = make_observation()
+    cubes, _ = prepare(replace(observation, valid=observation.emission))
+    shown = torch.as_tensor(observation.emission.any(0))
+    assert torch.equal(cubes.weight[0], shown.float())
+
+
+def test_the_unit_is_the_noise_where_the_galaxy_is():
+    y, x = np.mgrid[-1:1:60j, -1:1:60j]
+    rising = np.exp(1.5 * (x**2 + y**2)).astype(np.float32)  # of a primary beam, that the noise was divided by
+    plain = make_observation()
+    noise = make_observation(peak=0.0).data * (rising - 1)
+    _, unit = prepare(replace(plain, data=plain.data + noise, rms=plain.rms * rising))
+    typical = np.median((plain.rms * rising)[plain.emission])
+    # Some hundred independent samples; that of the whole field is 1.6 times as high.
+    assert unit == pytest.approx(typical, rel=0.1)
+
+
 def test_blanks_and_noisy_borders_travel_as_weight():
     observation = make_observation()
     valid, rms = observation.valid.copy(), observation.rms.copy()
