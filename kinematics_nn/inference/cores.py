@@ -20,9 +20,10 @@ def an_item_a_core():
     spin on the cores that others are to work on.
     """
     global _fits, _cores
+    own = torch.get_num_threads()
     with _LOCK:
         if _fits == 0:
-            _cores = torch.get_num_threads()
+            _cores = own
         _fits += 1
     torch.set_num_threads(1)
     try:
@@ -30,9 +31,8 @@ def an_item_a_core():
     finally:
         with _LOCK:
             _fits -= 1
-            # It holds for all threads that start later: the last fit of several gives them back.
-            if _fits == 0:
-                torch.set_num_threads(_cores)
+            # It holds for this thread and for all that start later: the last fit of several gives those back.
+            torch.set_num_threads(_cores if _fits == 0 else own)
 
 
 def in_parallel(function, items):

@@ -121,7 +121,9 @@ class WeightedDraws:
     def pareto_k(self):
         """Shape of the weights' tail, the mean over the rounds, each counted by its effective number of draws."""
         parts = self.log_weight.split(list(self.rounds) or len(self.x))
-        shapes, effective = np.array([(pareto_k(part.numpy()), effective_number(part)) for part in parts]).T
+        # A round of which no draw has any weight says nothing.
+        weighed = [(part, n) for part in parts if (n := effective_number(part))]
+        shapes, effective = np.array([(pareto_k(part.numpy()), n) for part, n in weighed]).reshape(-1, 2).T
         known = ~np.isnan(shapes)
         return float(np.average(shapes[known], weights=effective[known])) if known.any() else math.nan
 

@@ -43,3 +43,21 @@ def test_an_error_leaves_torch_its_threads(threads):
     assert torch.get_num_threads() == threads
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == threads
+
+
+def test_a_fit_that_ends_before_another_gives_its_thread_back(threads):
+    begun, over = threading.Event(), threading.Event()
+
+    def longer():
+        with an_item_a_core():
+            begun.set()
+            over.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        with an_item_a_core():
+            other = pool.submit(longer)
+            assert begun.wait(20)
+        assert torch.get_num_threads() == threads
+        over.set()
+        other.result()
+        assert pool.submit(torch.get_num_threads).result() == threads

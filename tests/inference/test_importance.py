@@ -248,3 +248,10 @@ def test_enough_weights_stay_as_they_are():
     log = torch.full((400,), -math.inf, dtype=torch.float64)
     log[:30] = torch.arange(30).double()
     assert flattened(WeightedDraws(draws.x, log, log))[1] == 1.0
+
+
+def test_a_round_without_any_weight_says_nothing_of_the_tail():
+    log = torch.cat([torch.full((100,), -math.inf), 0.1 * torch.randn(200, generator=torch.Generator().manual_seed(1))])
+    log = log.double()
+    draws = WeightedDraws(torch.zeros(300, 1), log, log, rounds=(100, 200))
+    assert draws.pareto_k == pytest.approx(pareto_k(log[100:].numpy()))
