@@ -79,6 +79,10 @@ class TooFewChannels(KinematicsError):
     """Too few channels across the cube or the line to tell rotation."""
 
 
+class FieldTooSmall(KinematicsError):
+    """The field has too few pixels, or is narrower than a beam."""
+
+
 class WrongUnit(KinematicsError):
     """A unit, of the cube or of an argument, that does not fit its place."""
 

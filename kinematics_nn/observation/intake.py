@@ -4,7 +4,7 @@ import numpy as np
 from astropy import units as u
 from spectral_cube.spectral_cube import BaseSpectralCube
 
-from kinematics_nn.errors import BlankCube, TooFewChannels, WrongMask, WrongUnit
+from kinematics_nn.errors import BlankCube, FieldTooSmall, TooFewChannels, WrongMask, WrongUnit
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
 from kinematics_nn.observation.correlation import beam_covariance
 from kinematics_nn.observation.correlation_estimate import measure_correlation
@@ -19,6 +19,8 @@ __all__ = ["observe"]
 
 # Beams around the emission that the crop keeps.
 MARGIN_BEAMS = 2.0
+# Pixels along each side of a field: of fewer a disc leaves no pattern.
+LEAST_PIXELS = 4
 
 
 def observe(
@@ -105,6 +107,12 @@ def observe(
     celestial = cube.wcs.celestial
     scales = pixel_scales(celestial)
     fwhm = tuple(np.sqrt(beam.major * beam.minor).to_value(u.arcsec) / scales)
+    if any(side < max(LEAST_PIXELS, wide) for side, wide in zip(cube.shape[1:], fwhm, strict=True)):
+        raise FieldTooSmall(
+            f"a field of {cube.shape[2]} x {cube.shape[1]} pixels under a beam of {fwhm[1]:.1f} x {fwhm[0]:.1f}",
+            f"at least {LEAST_PIXELS} pixels and a beam along each side",
+            "a cube of the whole galaxy, or beam= if it is not that of the header",
+        )
     inside = np.ones(cube.shape[1:], dtype=bool) if region is None else region_mask(region, celestial, cube.shape[1:])
     margin = [int(np.ceil(MARGIN_BEAMS * max(beam.major.to_value(u.arcsec) / scale, 1.0))) for scale in scales]
     box = tuple(_span(inside.any(axis=1 - axis_), pad) for axis_, pad in zip((0, 1), margin, strict=True))

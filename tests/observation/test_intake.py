@@ -274,6 +274,12 @@ def test_three_channels_are_too_few(mock, galaxy):
         observe(mock.cube(galaxy[18:21]))
 
 
+@pytest.mark.parametrize(("part", "said"), [(slice(22, 24), "48 x 2 pixels"), (slice(None), "beam of 60.0 x 60.0")])
+def test_narrow_fields_are_refused(mock, galaxy, part, said):
+    with pytest.raises(errors.FieldTooSmall, match=said):
+        observe(mock.cube(galaxy[:, part]), beam=60 * u.arcsec if part == slice(None) else None)
+
+
 @pytest.mark.parametrize("unit", [u.km / u.s, u.Jy, u.Jy / u.beam * u.km / u.s, u.mag])
 def test_what_is_no_brightness_is_refused(mock, galaxy, unit):
     with pytest.raises(errors.WrongUnit, match="a brightness: Jy/beam, Jy/pixel, K"):
