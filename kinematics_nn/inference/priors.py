@@ -5,19 +5,56 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
+from scipy import stats
 
 from ..errors import KinematicsError
+from ..forms.priors import Normal, Prior, Uniform
 from ..quantities import inside_number
 
 __all__ = ["UserPrior", "prior_weights", "user_priors"]
 
+_LEAST_LEFT = 1e-3  # of a prior, between what limits its parameter
+
+
+@dataclass(frozen=True)
+class Cut(Prior):
+    """A frozen `scipy.stats` distribution, cut off at `lo` and `hi`."""
+
+    distribution: object = None
+
+    @property
+    def _ends(self):
+        return float(self.distribution.cdf(self.lo)), float(self.distribution.cdf(self.hi))
+
+    def ppf(self, probability):
+        """The value below which the share `probability` of the prior lies."""
+        below, above = self._ends
+        quantile = getattr(self.distribution, "ppf", None) or self.distribution.icdf
+        return np.clip(quantile(below + (above - below) * np.asarray(probability)), self.lo, self.hi)
+
+    def cdf(self, value):
+        """The share of the prior below a value."""
+        below, above = self._ends
+        return (self.distribution.cdf(np.clip(value, self.lo, self.hi)) - below) / (above - below)
+
 
 @dataclass(frozen=True)
 class UserPrior:
-    """The log density of one parameter, in inside units, that the user put in the place of the default.
+    """What the user put in the place of the default prior of one parameter, in inside units.
 
-    ``normal`` is its (mean, standard deviation) where it is a normal one, ``moments`` the same of any that has them.
-    Outside ``support`` it is zero.
+    Attributes
+    ----------
+    name : str
+    log_density : callable
+        Of values.
+    normal : (float, float), optional
+        Mean and standard deviation of a normal one.
+    moments : (float, float), optional
+        The same of any that has them.
+    support : (float, float)
+        Outside of it the density is zero.
+    distribution : object, optional
+        From `scipy.stats`, frozen.
     """
 
     name: str
@@ -25,6 +62,7 @@ class UserPrior:
     normal: tuple | None = None
     moments: tuple | None = None
     support: tuple = (-np.inf, np.inf)
+    distribution: object = None
 
     @classmethod
     def of(cls, name, given, unit, distance=None):
@@ -47,9 +85,11 @@ class UserPrior:
                 raise wrong from error
 
         if hasattr(given, "logpdf"):
-            moments = float(given.mean()), float(given.std())
+            std = getattr(given, "std", None) or given.standard_deviation
+            moments = float(given.mean()), float(std())
             known = np.isfinite(moments).all() and moments[1] > 0
-            return cls(name, given.logpdf, None, moments if known else None, tuple(map(float, given.support())))
+            support = tuple(map(float, given.support()))
+            return cls(name, given.logpdf, None, moments if known else None, support, given)
         if isinstance(given, Mapping):
             unknown = ", ".join(repr(key) for key in given if key not in ("low", "high"))
             if unknown:
@@ -78,6 +118,48 @@ class UserPrior:
             raise wrong
         normal = mean, std
         return cls(name, lambda x: -0.5 * ((x - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi)), normal, normal)
+
+    def within(self, limits, default):
+        """The prior between what limits the parameter.
+
+        Parameters
+        ----------
+        limits : (float, float)
+            Where the parameter means anything.
+        default : (float, float)
+            Where its default prior ends: so does one of which the user gave the other end.
+
+        Returns
+        -------
+        `~kinematics_nn.forms.Prior`
+
+        Raises
+        ------
+        KinematicsError
+            Next to nothing of it is left there.
+        """
+        low, high = limits
+        if self.normal is not None:
+            left = float(np.diff(stats.norm(*self.normal).cdf(limits))[0])
+            made = Normal(*self.normal, lo=low, hi=high)
+        elif self.distribution is not None:
+            left = float(np.diff(self.distribution.cdf(np.array(limits)))[0])
+            made = Cut(low, high, distribution=self.distribution)
+        else:
+            first, last = self.support
+            if np.isinf(first):
+                first = default[0] if default[0] < last else low
+            if np.isinf(last):
+                last = default[1] if default[1] > first else high
+            first, last = max(first, low), min(last, high)
+            left, made = float(last > first), Uniform(first, last) if last > first else None
+        if not left > _LEAST_LEFT:
+            raise KinematicsError(
+                f"a prior on {self.name} of which {left:.1%} lies between {limits[0]:g} and {limits[1]:g}",
+                "one that overlaps what the parameter may be",
+                f"priors={{{self.name!r}: ...}} again",
+            )
+        return made
 
 
 def user_priors(priors, units, distance=None):

@@ -133,8 +133,7 @@ def _step(space, x, gradient, normal, longest):
         move = move * (longest / move.abs().max()).clamp(max=1)
         return x + move, space.inside((x + move).clamp(-reach, reach)[None])[0]
 
-    # No variate is farther out than that, but for the angle, which counts in parts of a turn.
-    reach = torch.tensor([180 / PA_UNIT if name == "pa" else 6.0 for name in space.free], dtype=torch.float64)
+    reach = space.reach()
     wanted, end = ahead(torch.linalg.solve(normal, -gradient))
     held = wanted != end
     if held.any() and not held.all():
@@ -153,12 +152,10 @@ class _System:
         self.likelihood, self.space, self.patches = likelihood, space, patches
         self.scatter, self.flux_prior = scatter, flux_prior
         self.data = likelihood.data.double()
-        own = {prior.name: prior.normal for prior in space.priors}
-        # What has no normal prior is pulled all the same, by one about as wide: without data it has a width, too.
-        pulls = [0.0 if own.get(name) else _TURN if name == "pa" else 1.0 for name in space.free]
-        self.pull = torch.tensor(pulls, dtype=torch.float64)
-        # Others count as normal ones, so that narrow ones are known.
-        self.normal = [(space.names.index(prior.name), *prior.moments) for prior in space.priors if prior.moments]
+        # An angle that is flat is pulled all the same, by a prior about as wide: without data it has a width, too.
+        self.pull = torch.tensor([_TURN if name == "pa" else 1.0 for name in space.free], dtype=torch.float64)
+        # The user's prior of the angle counts as a normal one.
+        self.pa_prior = None if space.pa_prior is None else space.pa_prior.moments
 
     def at(self, x):
         """Value, gradient (free,), normal matrix (free, free) with the flux integrated out, and the flux."""
@@ -194,21 +191,19 @@ class _System:
         normal = normal + torch.diag(self.pull) + rows.T @ rows
         return float(value), gradient, normal + 1e-6 * torch.eye(len(normal), dtype=normal.dtype), float(flux)
 
-    def _away(self, values, k, mean):
-        """How far a parameter is from a mean: an angle the short way around."""
-        away = values - mean
-        return torch.remainder(away + 180, 360) - 180 if self.space.names[k] == "pa" else away
-
     def _prior_rows(self, x, step=1e-4):
-        """Residuals (n,) of users' priors, as normal ones, and the forms' joint ones, and derivatives (n, free)."""
+        """Residuals (n,) of the user's prior of the angle and of the forms' joint ones, and derivatives (n, free)."""
         slots = [slot for slot in self.space.slots if getattr(self.space.forms, slot).prior_residuals is not None]
-        if not slots and not self.normal:
+        if not slots and self.pa_prior is None:
             return x.new_zeros(0), x.new_zeros(0, x.shape[1])
 
         def residuals(at):
             parameters = self.space.parameters(at)
             values = dict(zip(self.space.names, parameters.T, strict=True))
-            every = [self._away(parameters[:, k], k, mean) / std for k, mean, std in self.normal]
+            every = []
+            if self.pa_prior is not None:
+                mean, std = self.pa_prior
+                every.append((torch.remainder(values["pa"] - mean + 180, 360) - 180) / std)
             for slot in slots:
                 columns = (values[name] for name in self.space.slots[slot])
                 every += getattr(self.space.forms, slot).prior_residuals(*columns)

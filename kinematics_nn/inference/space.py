@@ -1,11 +1,14 @@
 """The space that posteriors are explored in: every parameter as a standard normal variate under its prior."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.special import ndtr
 
 from ..forms.priors import LogUniform, Normal, Uniform, scale_factor
+from .priors import Cut
 
 __all__ = ["PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
 
@@ -17,6 +20,8 @@ THIN_SHARE = 0.25
 """Share of the prior of infinitely thin discs."""
 
 _EDGE = 1e-9
+_FAR = 5.0  # standard deviations of the default prior of centre and vsys, where it is as good as nothing
+_CONTRADICTED = 40.0  # of a user's: as far as data that are more certain may be from it
 _FEW = 4  # free parameters of a curve that are as good as its speeds
 
 
@@ -50,11 +55,13 @@ class ParameterSpace:
         self.fixed = dict(fixed or {})
         self.centre, self.spread, self.pa, self.scales = centre, spread, pa, scales
         self.free = [name for name in self.names if name != "flux" and name not in self.fixed]
-        self.priors = [prior for prior in priors if prior.name in self.free]
         self.slots = {
             slot: dict(zip(columns, getattr(forms, slot).parameters, strict=True))
             for slot, columns in forms.slots.items()
         }
+        given = {prior.name: prior for prior in priors if prior.name in self.free}
+        self.pa_prior = given.pop("pa", None)
+        self._own = {name: prior.within(*self._limits(name)) for name, prior in given.items()}
         joint = self.forms.rotation_curve.prior_residuals is not None  # of rings, speeds already
         self._curve = set() if joint else set(self.slots["rotation_curve"]) & set(self.free)
 
@@ -63,16 +70,13 @@ class ParameterSpace:
 
     def log_prior(self, x):
         """Log prior density (n,) of variates (n, free), per unit of x."""
-        own = {prior.name for prior in self.priors}
-        normal = [k for k, name in enumerate(self.free) if name != "pa" and name not in own]
+        normal = [k for k, name in enumerate(self.free) if name != "pa"]
         log = -0.5 * (x[:, normal] ** 2).sum(1) - 0.5 * len(normal) * math.log(2 * math.pi)
         if "pa" in self.free:
-            flat = 0.0 if "pa" in own else math.log(PA_UNIT / 360)
+            away = PA_UNIT * x[:, self.free.index("pa")]
+            density = math.log(1 / 360) if self.pa_prior is None else self._of_turns(self.pa + away)
             # One turn: an angle counts once.
-            inside = (PA_UNIT * x[:, self.free.index("pa")]).abs() <= 180
-            log = log + torch.where(inside, flat, -math.inf)
-        for prior in self.priors:
-            log = log + self._log_density(prior, x)
+            log = log + torch.where(away.abs() <= 180, density + math.log(PA_UNIT), -math.inf)
         joint = [slot for slot in self.slots if getattr(self.forms, slot).prior_residuals is not None]
         if joint:
             values = dict(zip(self.names, self.parameters(x).T, strict=True))
@@ -81,55 +85,57 @@ class ParameterSpace:
                 log = log + form.log_prior(*(values[name] for name in self.slots[slot])) - form.log_prior_norm()
         return log
 
-    def _log_density(self, prior, x):
-        """Log density (n,) of a user's prior, per unit of the variate."""
-        k, column = self.free.index(prior.name), self.names.index(prior.name)
-        value = self.parameters(x)[:, column]
-        slope = self.derivatives(x)[:, k, column].abs()
-        # An angle is the same one turn on.
-        turns = (-720, -360, 0, 360, 720) if prior.name == "pa" else (0,)
-        logs = [_differentiable(prior.log_density, value + turn) for turn in turns]
-        return torch.logsumexp(torch.stack(logs), 0) + torch.log(slope.clamp(min=1e-300))
+    def _of_turns(self, pa):
+        """Log density (n,) of the user's prior of the position angle (n,) [deg], which is the same one turn on."""
+        logs = [_by_numpy(self.pa_prior.log_density, pa + turn, 1e-6 * 180) for turn in (-720, -360, 0, 360, 720)]
+        return torch.logsumexp(torch.stack(logs), 0)
+
+    def _limits(self, name):
+        """Where a parameter means anything, and where its default prior ends, or nearly so."""
+        for slot in self.slots.values():
+            if name in slot:
+                default = slot[name].prior.resolve(self.scales)
+                return slot[name].bounds, (default.lo, default.hi)
+        if name in ("inclination", "thickness"):
+            limits = 0.0, {"inclination": 90.0, "thickness": math.inf}[name]
+            return limits, (0.0, {"inclination": 90.0, "thickness": THICKNESS[1] * self.scales["r_scale"]}[name])
+        k = ("east", "north", "vsys").index(name)
+        return (-math.inf, math.inf), (self.centre[k] - _FAR * self.spread[k], self.centre[k] + _FAR * self.spread[k])
 
     def parameters(self, x):
         """Parameters (n, n_parameters) in the decoder's order, of unit flux, from variates (n, free)."""
         variates = dict(zip(self.free, x.T, strict=True))
         values = {"flux": torch.ones(len(x), dtype=x.dtype, device=x.device)}
 
-        def held(name):
-            return torch.full_like(values["flux"], self.fixed[name])
+        def value(name, default):
+            if name in self.fixed:
+                return torch.full_like(values["flux"], self.fixed[name])
+            own = self._own.get(name)
+            return default(variates[name]) if own is None else _quantile(own, variates[name], {})
 
-        light = self.slots["surface_brightness"]
-        for name, parameter in light.items():
-            values[name] = held(name) if name in self.fixed else _quantile(parameter.prior, variates[name], self.scales)
-        r_scale = self.forms.surface_brightness.half_light_radius(*(values[name] for name in light)) / 1.678
-        scales = self.scales | {"r_scale": r_scale}
-        for slot in ("rotation_curve", "velocity_dispersion"):
-            for name, parameter in self.slots[slot].items():
-                values[name] = held(name) if name in self.fixed else _quantile(parameter.prior, variates[name], scales)
+        def of_forms(slots, scales):
+            for slot in slots:
+                for name, parameter in self.slots[slot].items():
+                    values[name] = value(name, partial(_quantile, parameter.prior, scales=scales))
+
+        of_forms(["surface_brightness"], self.scales)
+        scales, r_scale = self._scales_of(values)
+        of_forms(["rotation_curve", "velocity_dispersion"], scales)
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
-            values[name] = held(name) if name in self.fixed else centre + spread * variates[name]
-        values["pa"] = held("pa") if "pa" in self.fixed else self.pa + PA_UNIT * variates["pa"]
-        values["inclination"] = (
-            held("inclination")
-            if "inclination" in self.fixed
-            else torch.rad2deg(torch.arccos((1 - _share(variates["inclination"])).clamp(_EDGE, 1 - _EDGE)))
-        )
-        values["thickness"] = (
-            held("thickness") if "thickness" in self.fixed else _thickness(_share(variates["thickness"])) * r_scale
-        )
+            values[name] = value(name, lambda at, centre=centre, spread=spread: centre + spread * at)
+        values["pa"] = value("pa", lambda at: self.pa + PA_UNIT * at)
+        values["inclination"] = value("inclination", _isotropic)
+        values["thickness"] = value("thickness", lambda at: _thickness(_share(at)) * r_scale)
         return torch.stack([values[name] for name in self.names], 1)
 
     def variates(self, parameters):
         """Variates (n, free) of parameters (n, n_parameters): the inverse of `parameters`, kept within five sigma."""
         values = dict(zip(self.names, parameters.T, strict=True))
-        light = self.slots["surface_brightness"]
-        r_scale = self.forms.surface_brightness.half_light_radius(*(values[name] for name in light)) / 1.678
-        scales = self.scales | {"r_scale": r_scale}
+        scales, r_scale = self._scales_of(values)
         found = {}
         for slot, columns in self.slots.items():
-            own = self.scales if slot == "surface_brightness" else scales
-            found |= {name: _probability(parameter.prior, values[name], own) for name, parameter in columns.items()}
+            its = self.scales if slot == "surface_brightness" else scales
+            found |= {name: _probability(parameter.prior, values[name], its) for name, parameter in columns.items()}
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             found[name] = torch.special.ndtr((values[name] - centre) / spread)
         found["inclination"] = 1 - torch.cos(torch.deg2rad(values["inclination"]))
@@ -137,31 +143,37 @@ class ParameterSpace:
         ratio = values["thickness"] / r_scale
         thick = THIN_SHARE + (1 - THIN_SHARE) * torch.log((ratio / low).clamp(min=1)) / math.log(high / low)
         found["thickness"] = torch.where(ratio < low, THIN_SHARE * (ratio / low).clamp(min=0.5), thick)
+        found |= {name: _probability(prior, values[name], {}) for name, prior in self._own.items()}
         x = {name: torch.special.ndtri(share.clamp(_EDGE, 1 - _EDGE)).clamp(-5, 5) for name, share in found.items()}
         away = torch.remainder(values["pa"] - self.pa + 180, 360) - 180
         x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
 
+    def _scales_of(self, values):
+        """What priors count in, of galaxies whose light is among ``values``, and its scale (n,)."""
+        light = (values[name] for name in self.slots["surface_brightness"])
+        r_scale = self.forms.surface_brightness.half_light_radius(*light) / 1.678
+        return self.scales | {"r_scale": r_scale}, r_scale
+
+    def reach(self):
+        """How far out a variate (free,) may be: six sigma, but half a turn, and farther under a user's normal prior."""
+        farthest = {name: _CONTRADICTED for name, prior in self._own.items() if isinstance(prior, Normal)}
+        farthest["pa"] = 180 / PA_UNIT
+        return torch.tensor([farthest.get(name, 6.0) for name in self.free], dtype=torch.float64)
+
     def inside(self, x):
-        """Variates (n, free), moved to the nearest edge, each by itself, where a user's prior is zero at them."""
-        light = self.slots["surface_brightness"]
-        # Radii follow the light's.
-        for prior in sorted(self.priors, key=lambda prior: prior.name not in light):
-            low, high = prior.support
-            if np.isinf([low, high]).all() or (prior.name == "pa" and not 0 < high - low < 360):
-                continue
-            k, column = self.free.index(prior.name), self.names.index(prior.name)
-            parameters = self.parameters(x)
-            value = parameters[:, column].clone()
-            if prior.name == "pa":
-                middle = 0.5 * (low + high)
-                value = middle + torch.remainder(value - middle + 180, 360) - 180
-            # Within by what a variate's way there and back may lose.
-            margin = 1e-6 * (high - low if np.isfinite(high - low) else abs(low if np.isfinite(low) else high))
-            outside = (value < low) | (value > high)
-            parameters[:, column] = value.clamp(low + margin, high - margin)
-            x = x.clone()
-            x[outside, k] = self.variates(parameters)[outside, k]
+        """Variates (n, free), moved to the nearest edge where the user's prior of the position angle is zero."""
+        low, high = (-math.inf, math.inf) if self.pa_prior is None else self.pa_prior.support
+        if not 0 < high - low < 360:
+            return x
+        k, middle = self.free.index("pa"), 0.5 * (low + high)
+        value = self.pa + PA_UNIT * x[:, k]
+        value = middle + torch.remainder(value - middle + 180, 360) - 180
+        # Within by what a variate's way there and back may lose.
+        margin = 1e-6 * (high - low)
+        edge = torch.remainder(value.clamp(low + margin, high - margin) - self.pa + 180, 360) - 180
+        x = x.clone()
+        x[:, k] = torch.where((value < low) | (value > high), edge / PA_UNIT, x[:, k])
         return x
 
     def smooth(self, x):
@@ -207,14 +219,22 @@ class ParameterSpace:
 
 def observation_scales(observation):
     """What priors count in and an observation knows: ``beam`` and ``field`` of `~kinematics_nn.forms.priors.SCALES`."""
+    ny, nx = observation.shape[1:]
+    sides = np.linalg.norm(observation.pixel_matrix, axis=0)  # of a pixel
     return {
         "beam": float(np.sqrt(observation.beam[0] * observation.beam[1])),
-        "field": float(0.5 * min(np.ptp(observation.xi), np.ptp(observation.eta))),
+        # The larger: an edge-on disc along the pixels is cut to a strip.
+        "field": 0.5 * max(steps * float(side) for steps, side in zip((nx - 1, ny - 1), sides, strict=True)),
     }
 
 
 def _share(x):
     return torch.special.ndtr(x)
+
+
+def _isotropic(x):
+    """The inclination [deg] at a variate."""
+    return torch.rad2deg(torch.arccos((1 - _share(x)).clamp(_EDGE, 1 - _EDGE)))
 
 
 def _thickness(share):
@@ -228,22 +248,23 @@ def _limits(prior, scales):
     return [limit * scale_factor(name, scales) for limit, name in zip((prior.lo, prior.hi), prior.scales, strict=True)]
 
 
-def _differentiable(log_density, value):
-    """A user's log density, numpy's, at values (n,); with its slope by differences where torch asks for one."""
+def _by_numpy(function, value, step):
+    """A function of numpy at values (n,), with its slope by differences where torch asks for one."""
     at = value.detach().numpy()
-    log = torch.as_tensor(np.asarray(log_density(at)))
+    found = torch.as_tensor(np.asarray(function(at)))
     if not value.requires_grad:
-        return log
-    step = 1e-6 * np.maximum(np.abs(at), 1.0)
+        return found
     with np.errstate(invalid="ignore"):
-        slope = np.asarray((log_density(at + step) - log_density(at - step)) / (2 * step))
-    # Where it is zero, and at an edge, it has none.
+        slope = np.asarray((function(at + step) - function(at - step)) / (2 * step))
+    # Where it is no number, and at an edge, it has none.
     slope = torch.as_tensor(np.where(np.isfinite(slope), slope, 0.0))
-    return log + slope * (value - value.detach())
+    return found + slope * (value - value.detach())
 
 
 def _quantile(prior, x, scales):
     """The value at a variate under a prior whose scales may be tensors."""
+    if isinstance(prior, Cut):
+        return _by_numpy(lambda at: prior.ppf(ndtr(at)), x, 1e-4)
     low, high = _limits(prior, scales)
     if isinstance(prior, LogUniform):
         return low * (high / low) ** _share(x)
@@ -256,6 +277,8 @@ def _quantile(prior, x, scales):
 
 def _probability(prior, value, scales):
     """The share of a prior below a value."""
+    if isinstance(prior, Cut):
+        return torch.as_tensor(prior.cdf(value.numpy()))
     low, high = _limits(prior, scales)
     if isinstance(prior, LogUniform):
         ratio = torch.as_tensor(high / low, dtype=value.dtype)
