@@ -7,7 +7,15 @@ from .errors import KinematicsError, WrongUnit
 from .quantities import inside_number
 from .velocity_field import DiscVelocityField, curve_names
 
-__all__ = ["DISC_UNITS", "check_tied", "columns_of", "constraints", "model_constraints", "with_all_units"]
+__all__ = [
+    "DISC_UNITS",
+    "check_tied",
+    "columns_of",
+    "constraints",
+    "model_constraints",
+    "with_all_units",
+    "with_constraints",
+]
 
 DISC_UNITS = {"inclination": u.deg, "pa": u.deg, "east": u.arcsec, "north": u.arcsec, "vsys": u.km / u.s}
 """Of the parameters of a velocity field that are no form's."""
@@ -36,7 +44,8 @@ def constraints(model, parts):
     Returns
     -------
     fixed, priors : dict
-        Of columns. Bounds are a prior that is 0 outside; those that every model of the form has say nothing new.
+        Of columns. Bounds are a prior that is flat between them; those that every model of the form has say nothing
+        new.
     """
     fixed, priors = {}, {}
     for name, (column, unit, scale) in parts.items():
@@ -74,6 +83,13 @@ def model_constraints(given, forms, distance=None):
             for found, own in zip((fixed, priors), constraints(model, columns_of(model, forms, distance)), strict=True):
                 found.update(own)
     return fixed, priors
+
+
+def with_constraints(fixed, priors, of_models):
+    """What a user holds and has priors on, and what models do, in which the user named nothing: two dicts."""
+    named = {*fixed, *priors}
+    held, bounded = ({name: value for name, value in own.items() if name not in named} for own in of_models)
+    return held | fixed, bounded | priors
 
 
 def with_all_units(model):

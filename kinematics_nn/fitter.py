@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.modeling.fitting import Covariance, StandardDeviations
 
-from .constraints import DISC_UNITS, check_tied, columns_of, constraints, with_all_units
+from .constraints import DISC_UNITS, check_tied, columns_of, constraints, with_all_units, with_constraints
 from .errors import FormError, KinematicsError
 from .models import model_class, model_with_units
 from .velocity_field import DiscVelocityField
@@ -60,8 +60,8 @@ class NetworkFitter:
         ----------
         model : `~astropy.modeling.Model`
             A rotation curve of `kinematics_nn.models` or a `~kinematics_nn.DiscVelocityField`. A parameter that is
-            ``fixed`` is held at its value, and ``bounds`` that are not the form's own become a prior that is 0
-            outside. Parameters without units are in arcsec, km/s and degrees. The centre of a velocity field is
+            ``fixed`` is held at its value, and ``bounds`` that are not the form's own become a prior that is flat
+            between them. Parameters without units are in arcsec, km/s and degrees. The centre of a velocity field is
             fitted as an offset from ``fit_info["fit"].observation.header["reference"]``, in (ra, dec). In the place of
             rings that are not given radii, the model of those of the observation is returned.
         cube : `~spectral_cube.SpectralCube`, str or path
@@ -87,9 +87,8 @@ class NetworkFitter:
         model = with_all_units(model)
         parts = _columns(model, options)
         options.setdefault("method", "network")
-        fixed, priors = constraints(model, parts)
-        options["fixed"] = fixed | dict(options.get("fixed") or {})
-        options["priors"] = priors | dict(options.get("priors") or {})
+        own = (dict(options.get(name) or {}) for name in ("fixed", "priors"))
+        options["fixed"], options["priors"] = with_constraints(*own, constraints(model, parts))
         result = fit(cube, rotation_curve=model.form, **options)
         if result.forms.rotation_curve is not model.form:
             model = _of_form(result.forms.rotation_curve, model)

@@ -7,6 +7,7 @@ from .methods import posterior
 from .options import (
     by_name,
     check_options,
+    check_priors,
     check_weights,
     distance_text,
     fresh_seed,
@@ -79,9 +80,10 @@ def fit(
         Parameters to hold, name to value, within the limits of the form; radii may be lengths where ``distance`` is
         given. The network alone cannot hold any.
     priors : dict, optional
-        Parameter name to (mean, standard deviation), ``dict(low=, high=)`` or a frozen `scipy.stats` distribution
-        (then in km/s, arcsec, deg); radii may be lengths where ``distance`` is given. They take the place of the
-        default priors; with the network alone, by weighting its realisations.
+        Parameter name to (mean, standard deviation), ``dict(low=, high=)``, flat between the two, or a frozen
+        `scipy.stats` distribution (then in km/s, arcsec, deg); radii may be lengths where ``distance`` is given. They
+        take the place of the default priors; with the network alone, by weighting its realisations, and columns that
+        follow from several parameters (r50, v22, v22_sini, w50) may have one too.
     weights : str, optional
         Name of weights, shipped or trained (``kinematics-nn info`` lists them), or the path of a .safetensors file.
         Those trained on one form fit no other; they are never chosen but by name.
@@ -105,7 +107,7 @@ def fit(
     ----------
     .. [1] Dawson, Davis, Gomez & Schock (2021), MNRAS 503, 574.
     """
-    from .constraints import model_constraints
+    from .constraints import model_constraints, with_constraints
     from .decoder import Forms
     from .forms import get_form
     from .inference.diagnosis import diagnose
@@ -121,10 +123,9 @@ def fit(
         "velocity_dispersion": velocity_dispersion,
     }
     forms = Forms(**{slot: get_form(form, slot) for slot, form in given.items()})
-    of_models = model_constraints(given.values(), forms, distance)
-    fixed, priors = (one | own for one, own in zip(of_models, (fixed, priors), strict=True))
     if thickness is not None:
         fixed["thickness"] = thickness
+    fixed, priors = with_constraints(fixed, priors, model_constraints(given.values(), forms, distance))
     check_options(method, n_samples, min_ess, fallback, list(fixed), priors, lsf)
     distance = distance_text(distance)
     device = torch_device(device)
@@ -132,6 +133,7 @@ def fit(
     info = weights_info(weights)
     check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows.
+    check_priors(method, priors, forms)
     for read, what in ((own_priors, priors), (held_values, fixed)):
         read({name: value for name, value in what.items() if name != "flux"}, forms, u.one, distance)
     cube = opened(cube)
@@ -161,7 +163,7 @@ def fit(
     }
     progress = progress_function(progress)
     samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=progress, **options)
-    reduced_chi2, flags = diagnose(observation, forms, samples, best)
+    reduced_chi2, flags = diagnose(observation, forms, samples, best, {*fixed, *priors})
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
         flags.append("LOW_EFFICIENCY")
     if report.get("light_scatter", 0) > 0.5 and "POOR_FIT" not in flags:

@@ -70,6 +70,7 @@ def fit_maps(
     KinematicsError
         What was found, what is needed, and the next call to make.
     """
+    from .constraints import model_constraints, with_constraints
     from .decoder import Forms
     from .forms import get_form
     from .inference.diagnosis import disc_flags
@@ -80,13 +81,15 @@ def fit_maps(
     from .results import MapFit
     from .results.samples import nearest_median
 
-    priors = by_name("priors", priors)
-    check_options("network", n_samples, 500, None, [], priors, None)
-    forms = Forms(
-        rotation_curve=get_form(rotation_curve, "rotation_curve"),
-        surface_brightness=get_form(surface_brightness, "surface_brightness"),
-        velocity_dispersion=get_form(velocity_dispersion, "velocity_dispersion"),
-    )
+    given = {
+        "rotation_curve": rotation_curve,
+        "surface_brightness": surface_brightness,
+        "velocity_dispersion": velocity_dispersion,
+    }
+    forms = Forms(**{slot: get_form(form, slot) for slot, form in given.items()})
+    of_models = model_constraints(given.values(), forms, distance)
+    fixed, priors = with_constraints({}, by_name("priors", priors), of_models)
+    check_options("network", n_samples, 500, None, list(fixed), priors, None)
     if forms.surface_brightness.name == "moment0" and moment0 is None:
         raise KinematicsError(
             "surface_brightness='moment0' without a moment 0", "one", "fit_maps(moment1, moment0=...)"
@@ -110,7 +113,7 @@ def fit_maps(
     priors_read = own_priors(priors, forms, observation.header["flux_unit"], distance)
     samples, effective = with_priors(samples, priors_read, forms, observation, seed)
     best = nearest_median(samples)
-    flags = [name for name, raised in disc_flags(observation, forms, samples, best).items() if raised]
+    flags = [name for name, raised in disc_flags(observation, forms, samples, best, priors).items() if raised]
     if effective < 0.01 * n_samples:
         flags.append("LOW_EFFICIENCY")
     meta = {

@@ -13,6 +13,7 @@ from .quantities import inside_number
 __all__ = [
     "by_name",
     "check_options",
+    "check_priors",
     "check_weights",
     "distance_text",
     "fresh_seed",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _METHODS = ("refined", "network")
+_DERIVED = ("r50", "v22", "v22_sini", "w50")
 _LIMITS = {"inclination": (0.0, 90.0), "thickness": (0.0, np.inf)}
 
 
@@ -47,6 +49,17 @@ def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
     both = sorted(set(held) & set(priors))
     if both:
         raise KinematicsError(f"{', '.join(both)} both held and with a prior", "one of the two", "fit(fixed=...)")
+
+
+def check_priors(method, priors, forms):
+    """Refuse priors on what follows from several parameters, where the posterior is one of parameters."""
+    further = [name for name in priors if name in _DERIVED]
+    if method == "refined" and further:
+        raise KinematicsError(
+            f"a prior on {', '.join(further)} with method='refined'",
+            f"one on a parameter: {', '.join(forms.parameter_names)}",
+            'fit(method="network"), which weighs its realisations by it',
+        )
 
 
 def _check_fallback(fallback, method):

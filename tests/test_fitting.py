@@ -189,6 +189,10 @@ def test_a_models_bounds_are_a_prior_and_what_is_asked_for_goes_before(cube):
     assert fitted.options["priors"]["vmax"] == {"low": 205 * KM_S, "high": 300 * KM_S}
     asked = quick(cube, rotation_curve=model, distance=distance, priors={"vmax": (200, 20)})
     assert asked.options["priors"] == {"vmax": (200, 20)}
+    asked = quick(
+        cube, rotation_curve=ArctanRotationCurve(200 * KM_S, fixed={"vmax": True}), priors={"vmax": (200, 20)}
+    )
+    assert (asked.options["fixed"], asked.options["priors"]) == ({}, {"vmax": (200, 20)})
     # Radii in kpc are asked for a distance only where something is said of them.
     assert same(quick(cube, rotation_curve=ArctanRotationCurve(200 * KM_S, 1 * u.kpc)), quick(cube))
 
@@ -339,6 +343,7 @@ def test_a_distance_that_is_none(cube, distance):
         ({"priors": [200, 20]}, "a dict by parameter"),
         ({"fixed": [1, 2]}, "a dict by parameter"),
         ({"priors": {"r_turn": (1 * u.kpc, 0.1 * u.kpc)}}, "distance=10"),
+        ({"priors": {"v22": (200, 20)}}, r"a prior on v22 with method='refined'.*vmax"),
         ({"fixed": {"inclination": 120 * u.deg}}, "from 0 to 90, in deg"),
         ({"fixed": {"inclination": -60}}, "from 0 to 90, in deg"),
         ({"fixed": {"vmax": -10}}, "from 0 to 5000, in km / s"),

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 import kinematics_nn
 from kinematics_nn import cli
 from kinematics_nn.errors import KinematicsError
+from kinematics_nn.models import ArctanRotationCurve
 from kinematics_nn.network.encoder import KinematicEncoder
 from kinematics_nn.network.frame import make_frame
 from kinematics_nn.network.targets import encode_targets, possible
@@ -172,6 +173,16 @@ def test_priors_weigh(maps, weights):
     )
     assert abs(np.median(fit.samples["inclination"].value) - 50) < 3
     assert fit.meta["n_effective"] < 500
+
+
+def test_what_models_bound_and_hold_counts(maps, weights):
+    options = {"weights": weights, "n_samples": 400, "seed": 1}
+    speed = ArctanRotationCurve(vmax=200 * u.km / u.s, bounds={"vmax": (150, 250)})
+    bounded = kinematics_nn.fit_maps(*maps, rotation_curve=speed, **options).samples["vmax"].to_value(u.km / u.s)
+    assert bounded.min() >= 150
+    assert bounded.max() <= 250
+    with pytest.raises(KinematicsError, match="vmax held fixed with method='network'"):
+        kinematics_nn.fit_maps(*maps, rotation_curve=ArctanRotationCurve(fixed={"vmax": True}), **options)
 
 
 def test_weights_are_for_one_input(maps, weights, monkeypatch):

@@ -20,7 +20,7 @@ def beams_across(observation, parameters, forms):
     return 2 * r90 / along
 
 
-def diagnose(observation, forms, samples, best):
+def diagnose(observation, forms, samples, best, given=()):
     """Reduced chi-squared and flags.
 
     Parameters
@@ -31,6 +31,8 @@ def diagnose(observation, forms, samples, best):
         As `KinematicFit` takes them.
     best : dict
         The sample the model is rendered from.
+    given : collection of str, optional
+        Parameters that the user holds or has a prior on.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def diagnose(observation, forms, samples, best):
     at_edge = first + channels[0] == 0 or first + channels[-1] == n - 1
     flags = {
         "LOW_SNR": snr < 5,
-        **disc_flags(observation, forms, samples, best),
+        **disc_flags(observation, forms, samples, best, given),
         "BAND_EDGE": at_edge,
         # The voxels are correlated over the beam and not independent, which makes the bound a generous one.
         "POOR_FIT": reduced > 1 + 5 * np.sqrt(2 / dof * _voxels_a_beam(observation)),
@@ -60,14 +62,14 @@ def diagnose(observation, forms, samples, best):
     return reduced, [name for name, raised in flags.items() if raised]
 
 
-def disc_flags(observation, forms, samples, best):
+def disc_flags(observation, forms, samples, best, given=()):
     """The flags that a disc has whatever it was seen in: dict of name to bool; arguments as `diagnose` takes them."""
     low, high = np.percentile(samples["inclination"], [16, 84])
     return {
         "UNRESOLVED": beams_across(observation, best, forms) < 2,
         "FACE_ON": low < 15,
         "EDGE_ON": high > 82,
-        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples),
+        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples, given),
     }
 
 
@@ -89,9 +91,11 @@ def form_priors(observation, forms, r50):
     }
 
 
-def _at_prior_edge(observation, forms, samples):
+def _at_prior_edge(observation, forms, samples, given):
     """Whether a form's parameter piles up at a limit of its prior: a tenth of the draws within a fiftieth of it."""
     for column, prior in form_priors(observation, forms, samples["r50"]).items():
+        if column in given:
+            continue
         low, high = prior.ppf(0.02), prior.ppf(0.98)
         if np.mean(samples[column] <= low) > 0.1 or np.mean(samples[column] >= high) > 0.1:
             return True

@@ -65,6 +65,9 @@ class KinematicFit:
         if samples is not None:
             self._samples = checked_samples(forms, samples)
             self._best = nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
+            # On the turn of the samples.
+            middle = float(np.median(self._samples["pa"]))
+            self._best["pa"] = middle + (self._best["pa"] - middle + 180) % 360 - 180
 
     @classmethod
     def failed(cls, forms, message, *, meta=None, observation=None, flags=(), flux_unit="Jy km / s"):
@@ -132,7 +135,10 @@ class KinematicFit:
 
     @property
     def best_values(self):
-        """The sample that stands for all, nearest to the median: dict of floats in arcsec, km/s, degrees."""
+        """The sample that stands for all: dict of floats in arcsec, km/s, degrees.
+
+        Refined, that of the highest posterior; of the network alone, the one nearest to the median.
+        """
         self._check()
         return dict(self._best)
 

@@ -22,7 +22,7 @@ def plot_fit(fit):
     Draw maps of data, model and residual, the position-velocity slice and the rotation curve.
 
     Moments are over the detected emission, for data and model alike. Bands hold 68 and 95 % of the samples; the model
-    and the lines are those of the sample nearest to the median.
+    and the lines are those of the best sample (`~kinematics_nn.results.KinematicFit.best_values`).
 
     Parameters
     ----------

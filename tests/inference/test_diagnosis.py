@@ -35,12 +35,12 @@ def make_observation(rms=0.5, beam=4.0, **changed):
     return cube, t
 
 
-def look(observation, best, **draws):
+def look(observation, best, given=(), **draws):
     """Chi-squared and flags with the draws a hundredth about the best, but for those given."""
     best = best | {"r50": 1.678 * best["r_scale"]}
     rng = np.random.default_rng(1)
     samples = {name: value * (1 + 0.01 * rng.standard_normal(1000)) for name, value in best.items()} | draws
-    return diagnose(observation, FORMS, samples, best)
+    return diagnose(observation, FORMS, samples, best, given)
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +126,9 @@ def test_draws_that_pile_up_at_a_limit(good):
     assert "PRIOR_EDGE" in look(*good, r_turn=draws)[1]
     draws[50:300] = 2.0
     assert "PRIOR_EDGE" not in look(*good, r_turn=draws)[1]
+
+
+def test_what_the_user_holds_is_at_no_edge_of_a_prior(good):
+    at_its_end = np.full(1000, 1.0)
+    assert "PRIOR_EDGE" in look(*good, velocity_dispersion=at_its_end)[1]
+    assert "PRIOR_EDGE" not in look(*good, given={"velocity_dispersion"}, velocity_dispersion=at_its_end)[1]

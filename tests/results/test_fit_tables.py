@@ -69,6 +69,7 @@ def test_position_angle_is_circular(fit):
     assert row["pa_std"].value == pytest.approx(4, rel=0.1)
     assert row["pa_p16"].value == pytest.approx(-2, abs=0.5)
     assert np.ptp(fit.samples["pa"].value) < 60
+    assert abs(fit.best_values["pa"] - 2) < 30  # on the turn of the samples
 
 
 def test_position_on_sky_and_in_the_input_image(fit):
