@@ -118,16 +118,8 @@ def rank_fits(fits):
 
 def _check_normalised(fits):
     """Refuse evidences under priors whose integral is not known, where it is not the same for all."""
-    common = set.intersection(*(set(fit.forms.parameter_names) for fit in fits))
     for fit in fits:
         own = fit.options["priors"]
-        for name, prior in own.items():
-            if name not in common and isinstance(prior, dict) and not {"low", "high"} <= set(prior):
-                raise KinematicsError(
-                    f"a prior on {name} with one bound, whose integral is infinite",
-                    "both bounds, where not all of the forms have the parameter",
-                    f"priors={{{name!r}: dict(low=, high=)}}",
-                )
         for slot, columns in fit.forms.slots.items():
             form = getattr(fit.forms, slot)
             alike = all(getattr(other.forms, slot).parameters == form.parameters for other in fits)

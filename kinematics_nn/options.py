@@ -25,8 +25,6 @@ __all__ = [
 ]
 
 _METHODS = ("refined", "network")
-_DERIVED = ("r50", "v22", "v22_sini", "w50")
-_LIMITS = {"inclination": (0.0, 90.0), "thickness": (0.0, np.inf)}
 
 
 def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
@@ -53,7 +51,10 @@ def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
 
 def check_priors(method, priors, forms):
     """Refuse priors on what follows from several parameters, where the posterior is one of parameters."""
-    further = [name for name in priors if name in _DERIVED]
+    from .results.tables import parameter_columns
+
+    derived = set(parameter_columns(forms, "", sky=False)) - set(forms.parameter_names)
+    further = [name for name in priors if name in derived]
     if method == "refined" and further:
         raise KinematicsError(
             f"a prior on {', '.join(further)} with method='refined'",
@@ -105,10 +106,11 @@ def by_name(argument, given):
 
 def held_values(fixed, forms, flux_unit, distance=None):
     """Parameters held, in inside units; radii may be lengths where a distance is known."""
+    from .inference.space import LIMITS
     from .results.tables import form_columns, parameter_columns
 
     columns = parameter_columns(forms, flux_unit, sky=False)
-    limits = _LIMITS | {name: parameter.bounds for name, (_, parameter) in form_columns(forms).items()}
+    limits = LIMITS | {name: parameter.bounds for name, (_, parameter) in form_columns(forms).items()}
     held = {}
     for name, value in fixed.items():
         if name not in forms.parameter_names:

@@ -107,17 +107,6 @@ def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
     assert len(rank_fits([made(observation), own])) == 2
 
 
-def test_a_prior_without_an_end_is_refused_but_where_all_have_it(observation):
-    def options(**priors):
-        return {"options": {"priors": priors, "fixed": {}}}
-
-    with pytest.raises(KinematicsError, match="a prior on n with one bound"):
-        rank_fits([made(observation), made(observation, "sersic", **options(n={"low": 0.5}))])
-    assert len(rank_fits([made(observation), made(observation, "sersic", **options(n={"low": 0.5, "high": 4}))])) == 2
-    half = options(vmax={"low": 50 * u.km / u.s})
-    assert len(rank_fits([made(observation, **half), made(observation, "gaussian", **half)])) == 2
-
-
 def test_joint_priors_count_only_as_their_form_normalises_them(observation):
     """Rings are smooth: the norm of that prior is known under their own priors alone."""
     rings = get_form("rings", "rotation_curve").for_observation(observation)

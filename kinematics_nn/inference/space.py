@@ -10,10 +10,12 @@ from scipy.special import ndtr
 from ..forms.priors import LogUniform, Normal, Uniform, scale_factor
 from .priors import Cut
 
-__all__ = ["PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
+__all__ = ["LIMITS", "PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
 
 PA_UNIT = 10.0
 """Degrees that a unit of the position angle's variate stands for: it has no normal prior."""
+LIMITS = {"inclination": (0.0, 90.0), "thickness": (0.0, math.inf)}
+"""Between which parameters that are no form's mean anything [deg, arcsec]."""
 THICKNESS = (0.02, 0.3)
 """Limits of the log-uniform prior of the scale height over the disc's scale, r50 / 1.678."""
 THIN_SHARE = 0.25
@@ -87,7 +89,7 @@ class ParameterSpace:
 
     def _of_turns(self, pa):
         """Log density (n,) of the user's prior of the position angle (n,) [deg], which is the same one turn on."""
-        logs = [_by_numpy(self.pa_prior.log_density, pa + turn, 1e-6 * 180) for turn in (-720, -360, 0, 360, 720)]
+        logs = [_by_numpy(self.pa_prior.log_density, pa + turn, 1e-4) for turn in (-720, -360, 0, 360, 720)]
         return torch.logsumexp(torch.stack(logs), 0)
 
     def _limits(self, name):
@@ -96,9 +98,9 @@ class ParameterSpace:
             if name in slot:
                 default = slot[name].prior.resolve(self.scales)
                 return slot[name].bounds, (default.lo, default.hi)
-        if name in ("inclination", "thickness"):
-            limits = 0.0, {"inclination": 90.0, "thickness": math.inf}[name]
-            return limits, (0.0, {"inclination": 90.0, "thickness": THICKNESS[1] * self.scales["r_scale"]}[name])
+        if name in LIMITS:
+            low, high = LIMITS[name]
+            return (low, high), (low, THICKNESS[1] * self.scales["r_scale"] if name == "thickness" else high)
         k = ("east", "north", "vsys").index(name)
         return (-math.inf, math.inf), (self.centre[k] - _FAR * self.spread[k], self.centre[k] + _FAR * self.spread[k])
 
@@ -249,7 +251,7 @@ def _limits(prior, scales):
 
 
 def _by_numpy(function, value, step):
-    """A function of numpy at values (n,), with its slope by differences where torch asks for one."""
+    """A function of numpy at values (n,), with its slope by differences of a step where torch asks for one."""
     at = value.detach().numpy()
     found = torch.as_tensor(np.asarray(function(at)))
     if not value.requires_grad:

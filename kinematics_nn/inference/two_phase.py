@@ -65,7 +65,8 @@ def two_phase(proposal, draws, n, min_ess):
 
     .. math:: 1 / n_\mathrm{eff} = 1 / n_s + \sum_i c_i^2 (w_i - \hat w_i)^2 / (1 - h_i)^2 / n^2,
 
-    with n_s the effective number of all weights, the means of c and w one, and leverages h. What is not in the span,
+    with n_s the effective number of all weights, the means of c and w one, and leverages h; the sum counts half as much
+    again, which is what it was found to lack. What is not in the span,
     quantiles say, keeps a part of the surrogate's error: the mean square of what the regression leaves is bounded.
 
     Parameters
