@@ -87,8 +87,8 @@ def score(path, weights, seed):
     with fits.open(path) as file:
         truth = {name: float(file[1].data[name][0]) for name in file[1].data.names}
     observation = observe(opened(str(path)))
-    targets, frame = network_draws(observation, 2000, seed=seed, weights=weights)
-    samples = form_samples(observation, FORMS, targets, frame)
+    targets, frame = network_draws(observation, 6000, seed=seed, weights=weights)
+    samples = form_samples(observation, FORMS, targets, frame, 2000)
     # Offsets count from the observation's own reference: the truth's, and pixels of the cube for what was found.
     _, (y0, _), (x0, _) = observation.header["crop"]
     first, matrix = np.array([observation.xi[0, 0], observation.eta[0, 0]]), observation.pixel_matrix

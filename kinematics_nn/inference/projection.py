@@ -14,9 +14,16 @@ import torch
 
 from ..forms.base import SurfaceBrightness
 from ..forms.priors import LogUniform
-from ..network.targets import LIGHT, LIGHT_FLOOR, MULTIPLES, SPEED, SPEED_FLOOR, TARGETS, decode_targets
+from ..network.targets import LIGHT, LIGHT_FLOOR, MULTIPLES, SPEED, SPEED_FLOOR, TARGETS, Disc, decode_targets
 
-__all__ = ["project"]
+__all__ = ["NEAREST", "project"]
+
+NEAREST = 3
+"""Draws for one that is kept, of the network's, where a form is fitted: those nearest to what the form can make.
+
+If all were Gaussian that would change nothing. But what the network has seen is of many forms, and its density a
+mixture: of discs of this form, whose curves it can make, and of wider ones about them, that it cannot.
+"""
 
 _ITERATIONS = 12
 _NEAR_V22 = MULTIPLES.index(1.5)
@@ -28,8 +35,8 @@ Of 155 KinMS galaxies of the form 3 were above, of 150 others 90 (those of ``cal
 """
 
 
-def project(targets, frame, forms, scales):
-    """Parameters of ``forms`` for each draw.
+def project(targets, frame, forms, scales, n=None):
+    """Parameters of ``forms`` for each draw, or for the ``n`` nearest to what the forms can make.
 
     Parameters
     ----------
@@ -42,6 +49,8 @@ def project(targets, frame, forms, scales):
     scales : dict of str to float
         ``beam`` and ``field`` [arcsec], as `~kinematics_nn.inference.space.observation_scales` has them: some priors
         count in them.
+    n : int, optional
+        Draws to keep; all by default.
 
     Returns
     -------
@@ -66,13 +75,20 @@ def project(targets, frame, forms, scales):
     wanted = targets[:, fitted].clone()
     wanted[:, 1 + len(MULTIPLES) :] -= torch.log(sine.clamp(min=1e-3))[:, None]
     weights = _inverse_covariance(wanted)
-    free = shape.fit(wanted, disc.r50, weights)
-    left = wanted - shape.curves(free, disc.r50)
-    curve, light = shape.parameters(free)
+    best = shape.best(wanted, disc.r50, weights)
+    left = shape.left(wanted, disc.r50, weights, best)
     middle = left.mean(0)
-    if float(middle @ weights @ middle) > _EXCLUDED:
-        return disc, curve, light, False
+    excluded = float(middle @ weights @ middle) > _EXCLUDED
     spread = torch.cov(torch.cat([targets[:, others], wanted], 1).T)
+    if n is not None:
+        kept = slice(n) if excluded else _chi2(left, weights).argsort()[:n].sort().values
+        targets, wanted, sine = targets[kept], wanted[kept], sine[kept]
+        disc = Disc(**{name: value[kept] for name, value in vars(disc).items()})
+    free = shape.fit(wanted, disc.r50, weights, best)
+    curve, light = shape.parameters(free)
+    if excluded:
+        return disc, curve, light, False
+    left = wanted - shape.curves(free, disc.r50)
     regression = spread[: len(others), len(others) :] @ weights
     targets = targets.clone()
     targets[:, others] -= left @ regression.T
@@ -188,22 +204,36 @@ class _Shape:
         n = len(MULTIPLES)
         return torch.cat([light[:, : n + 1], speed[:, :n], light[:, n + 1 :], speed[:, n:]], 1)
 
-    def fit(self, wanted, r50, weights):
-        """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the best of the median's starts."""
+    def best(self, wanted, r50, weights):
+        """Free parameters (n,) of the median of the draws, from the best of many starts."""
         n = len(self.low)
         generator = torch.Generator().manual_seed(0)
-        # The residuals are fitted as data are: each draw's to a draw of their own prior.
-        prior = torch.randn(len(wanted), self.residuals, dtype=torch.float64, generator=generator)
         weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
-        middle = torch.cat([wanted.median(0).values, prior.new_zeros(self.residuals)])
-        wanted = torch.cat([wanted, prior], 1)
+        middle = torch.cat([wanted.median(0).values, wanted.new_zeros(self.residuals)])
         starts = torch.logit(torch.rand(512, n, dtype=torch.float64, generator=generator).clamp(0.02, 0.98))
         starts[0] = self.start  # of many parameters none is near by chance: one start has every speed the galaxy's
         middle = middle.expand(len(starts), -1)
         middle_r50 = r50.median().expand(len(starts))
         chosen = _chi2(middle - self.model(starts, middle_r50), weights).topk(16, largest=False).indices
         polished, chi2 = self._descend(starts[chosen], middle[:16], middle_r50[:16], weights, 2 * _ITERATIONS)
-        free = polished[chi2.argmin()].expand(len(wanted), -1)
+        return polished[chi2.argmin()]
+
+    def left(self, wanted, r50, weights, best):
+        """What curves near the ``best`` ones (n,) leave of draws (draw, 1 + 2 len(MULTIPLES)), to first order."""
+        rest = wanted - self.curves(best.expand(len(wanted), -1), r50)
+        jacobian = self.jacobian(best[None], r50.median()[None])[0, : wanted.shape[1]]
+        normal = jacobian.T @ weights @ jacobian + _PULL * torch.eye(len(best), dtype=best.dtype)
+        return rest - rest @ (weights @ jacobian @ torch.linalg.solve(normal, jacobian.T))
+
+    def fit(self, wanted, r50, weights, best):
+        """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the ``best`` (n,)."""
+        n = len(self.low)
+        generator = torch.Generator().manual_seed(1)
+        # The residuals are fitted as data are: each draw's to a draw of their own prior.
+        prior = torch.randn(len(wanted), self.residuals, dtype=torch.float64, generator=generator)
+        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        wanted = torch.cat([wanted, prior], 1)
+        free = best.expand(len(wanted), -1)
         # What the curves do not fix keeps its prior: each draw is pulled to a draw of the prior, not all to one point.
         own = torch.rand(len(wanted), n, dtype=torch.float64, generator=generator).clamp(1e-3, 1 - 1e-3)
         return self._descend(free, wanted, r50, weights, _ITERATIONS, torch.logit(own))[0]

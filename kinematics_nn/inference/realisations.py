@@ -10,11 +10,11 @@ from ..errors import KinematicsError
 from ..network.dropout import realisations
 from ..network.frame import Frame, make_frame
 from ..network.prepare import prepare
-from ..network.recalibration import recalibrated
+from ..network.recalibration import recalibrated, table_at
 from ..network.targets import possible
 from ..network.weights import DEFAULT, load_encoder
 from .derived import derived, derived_of_curves
-from .projection import project
+from .projection import NEAREST, project
 from .space import observation_scales
 
 __all__ = ["encoder_draws", "form_samples", "network_batch", "network_draws", "network_samples"]
@@ -47,7 +47,8 @@ def encoder_draws(encoder, image, facts, n_samples, seed):
                     parts.append(encoder.sample(row[None], n_samples, generator))
             draws = torch.cat(parts)
         n, _, targets = draws.shape
-        flat = recalibrated(draws.transpose(0, 1).flatten(1), encoder.ranks.repeat(n, 1))
+        tables = table_at(encoder.ranks, encoder.ranks_snr, facts)
+        flat = recalibrated(draws.transpose(0, 1).flatten(1), tables.flatten(0, 1))
     return flat.unflatten(1, (n, targets)).transpose(0, 1)
 
 
@@ -131,12 +132,15 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
     dict
         As of `form_samples`.
     """
-    targets, frame = network_draws(observation, n_samples, seed=seed, device=device, weights=weights, cubes=cubes)
-    return form_samples(observation, forms, targets, frame)
+    n_draws = NEAREST * n_samples
+    targets, frame = network_draws(observation, n_draws, seed=seed, device=device, weights=weights, cubes=cubes)
+    return form_samples(observation, forms, targets, frame, n_samples)
 
 
-def form_samples(observation, forms, targets, frame):
+def form_samples(observation, forms, targets, frame, n_samples=None):
     """Samples of the parameters of ``forms``, of what `network_draws` found of an observation.
+
+    One for each draw, or ``n_samples`` for those nearest to what the forms can make.
 
     Returns
     -------
@@ -144,7 +148,8 @@ def form_samples(observation, forms, targets, frame):
         Column name to (n_samples,) float64 array, in arcsec, km/s and degrees, as `KinematicFit` takes them.
     """
     with torch.no_grad():
-        disc, curve, light, possible_forms = project(targets, frame, forms, observation_scales(observation))
+        scales = observation_scales(observation)
+        disc, curve, light, possible_forms = project(targets, frame, forms, scales, n_samples)
     # The network measured on the cube's axis; speeds are the galaxy's own.
     scale = axis_scale(disc.vsys, observation.header["convention"])
     dispersion = disc.dispersion / scale

@@ -14,6 +14,7 @@ import torch
 from torch.special import ndtr
 
 from .mirror import ODD_SHARE, odd_templates, valid_in_mirrors
+from .targets import LIGHT_FLOOR, MULTIPLES, SPEED_FLOOR
 
 __all__ = ["PARAMETERS", "DiscFit", "FrameScales", "fit_disc", "odd_step", "whiteners"]
 
@@ -25,7 +26,7 @@ _MEAN = (0.0, math.log(0.18), 0.0, math.log(0.64), math.log(0.4), math.log(0.15)
 _SPREAD = (1.8, 0.7, 0.4, 0.8, 1.0, 1.2, 0.8, 8.0)  # priors, of what the frame's own size says
 _STRIPS, _OUT = 24, 1.2  # across the major axis, on one side of it, and how far out
 _STEPS = 12  # within 5 % of the least chi-squared in nine simulated galaxies of ten
-_WHITE = 0.3  # share of the noise that is taken to be white: less makes fits worse, by what no disc model gets right
+_WHITE = 0.1  # share of the noise that is taken to be white: less makes fits worse, by what no disc model gets right
 _FWHM = math.sqrt(8 * math.log(2))
 
 
@@ -71,6 +72,14 @@ class DiscFit:
     errors: torch.Tensor
     misfit: torch.Tensor
     model: torch.Tensor
+    _disc: "_QuarterDisc"
+
+    def rendered(self, channels):
+        """The model in another number of channels, which hold the mean brightness in each."""
+        half = channels // 2
+        edges = torch.arange(half + 1).to(self.values)[:, None] / half
+        model = self._disc.with_slopes(self.values, edges)[0] * (half / self._disc.channels)
+        return _whole(model.transpose(1, 2))
 
     @property
     def r50(self):
@@ -82,11 +91,30 @@ class DiscFit:
     @property
     def speed(self):
         """Projected speed (batch,) at the half-light radius."""
+        return self._speeds(self.r50[:, None])[:, 0]
+
+    def _speeds(self, radii):
         turn = torch.exp(self.values[:, 1] + self.values[:, 4])
-        return torch.exp(self.values[:, 3]) * (2 / math.pi) * torch.atan(self.r50 / turn)
+        return torch.exp(self.values[:, 3, None]) * (2 / math.pi) * torch.atan(radii / turn[:, None])
+
+    @property
+    def log_speeds(self):
+        """Projected speeds (batch, len(MULTIPLES)) as the targets have them."""
+        return torch.log(self._speeds(self._radii) + SPEED_FLOOR)
+
+    @property
+    def log_lights(self):
+        """Light (batch, len(MULTIPLES)) as the targets have it, over flux / (2 pi r50^2)."""
+        scale, power = torch.exp(self.values[:, 1, None]), torch.exp(self.values[:, 2, None])
+        total = scale**2 * torch.exp(torch.lgamma(2 / power)) / power  # over 2 pi
+        return torch.log(torch.exp(-((self._radii / scale) ** power)) * self.r50[:, None] ** 2 / total + LIGHT_FLOOR)
+
+    @property
+    def _radii(self):
+        return self.r50[:, None] * self.values.new_tensor(MULTIPLES)
 
 
-def fit_disc(quarter, weight, scales):
+def fit_disc(quarter, weight, scales, known=None):
     """Fit a disc to quarters of mirror averages.
 
     A galaxy whose frame is not finite has a fit that is not, and leaves the others of its batch as they are.
@@ -98,16 +126,19 @@ def fit_disc(quarter, weight, scales):
     weight : Tensor (batch, minor, major)
         Mirrored weights of their pixels.
     scales : FrameScales
+    known : Tensor (batch, channel), optional
+        Share of a channel's mirrors that have data; all by default.
 
     Returns
     -------
     DiscFit
     """
-    disc = _QuarterDisc(quarter, weight, scales)
+    known = torch.ones_like(quarter[:, :, 0, 0]) if known is None else known
+    disc = _QuarterDisc(quarter, weight, scales, known)
     x, spread = disc.start(), quarter.new_tensor(_SPREAD)
     mean = quarter.new_tensor(_MEAN)
     precision = 1 / spread.double() ** 2
-    count = (weight > 0.5).sum((1, 2)).clamp(min=1) * disc.channels
+    count = (weight > 0.5).sum((1, 2)).clamp(min=1) * (known > 0).sum(1).clamp(min=1)
     damping = quarter.new_full((len(x),), 1e-2).double()
     model, slopes = disc.with_slopes(x)
     rest = disc.white(disc.data - model)
@@ -134,20 +165,25 @@ def fit_disc(quarter, weight, scales):
         )
         damping = torch.where(better, 0.1 * damping, 10 * damping).clamp(1e-7, 1e4)
     errors = torch.diagonal(torch.linalg.inv_ex(normal)[0], dim1=1, dim2=2).sqrt().to(x.dtype)
-    model = model.transpose(1, 2)
-    half = torch.cat([model.flip(2), model], 2)
-    return DiscFit(x, errors, chi2 / count, torch.cat([half.flip(1, 3), half], 1))
+    return DiscFit(x, errors, chi2 / count, _whole(model.transpose(1, 2)), disc)
+
+
+def _whole(quarter):
+    """The frame (batch, channel, minor, major) of which this is a quarter."""
+    half = torch.cat([quarter.flip(2), quarter], 2)
+    return torch.cat([half.flip(1, 3), half], 1)
 
 
 class _QuarterDisc:
     """The disc, seen in a quarter of the frame, and its derivatives; axes (batch, minor, ..., channel, major)."""
 
-    def __init__(self, quarter, weight, scales):
+    def __init__(self, quarter, weight, scales, known):
         self.data = quarter.transpose(1, 2)
         like = self.data
         self.n, self.minor, self.channels, self.major = like.shape
         # A mean of four.
         self.weight = torch.where(weight > 0.5, weight.clamp(max=1), 0.0) / (0.5 * scales.noise)[:, None, None]
+        self.known = known.sqrt()  # a mean of two, where one side has no data
         self.across, self.along = whiteners(scales, self.minor, self.major, mirrored=True)
         # A pixel of the cube smooths by its own width and by the interpolation between pixels.
         pixel2 = scales.pixel**2 * (1 / 12 + 1 / 6)
@@ -161,6 +197,9 @@ class _QuarterDisc:
         self.w = (torch.arange(self.minor).to(like) + 0.5) / self.minor
         radius = torch.hypot(self.y[:, None, None], u)  # (strip, 1, major)
         self.cosine, self.log_radius = u / radius, torch.log(radius)
+        self.sine2 = 1 - self.cosine**2
+        # Along and across the major axis, over the radius: what speeds differ by in a cell.
+        self.cell = 1 / (0.5 * self.major * radius), self.sine2.sqrt() * self.strip / radius
         self.edges = torch.arange(self.channels + 1).to(like)[:, None] / self.channels
         away, half = u[:, None] - u, 1 / self.major
         sigma = self.beam_u[:, None, None]
@@ -181,13 +220,17 @@ class _QuarterDisc:
     def white(self, cubes):
         """Cubes (batch, minor, ..., major) over noise, white over the sky."""
         weight = self.weight.view(self.n, self.minor, *[1] * (cubes.ndim - 3), self.major)
-        scaled = self.across @ (cubes * weight).flatten(2)
+        known = self.known.view(self.n, *[1] * (cubes.ndim - 3), self.channels, 1)
+        scaled = self.across @ (cubes * weight * known).flatten(2)
         return (scaled.view(self.n, -1, self.major) @ self.along.transpose(1, 2)).view(cubes.shape)
 
-    def with_slopes(self, x):
-        """The disc (batch, minor, channel, major) and its derivatives (batch, minor, parameter, channel, major)."""
+    def with_slopes(self, x, edges=None):
+        """The disc (batch, minor, channel, major) and its derivatives (batch, minor, parameter, channel, major).
+
+        In the frame's channels, unless others have their ``edges`` (n, 1).
+        """
         strips, by_cosine, by_sigma, cosine, sigma, height2 = self._strips(x)
-        fields = torch.stack(self._spectra(x), 2)
+        fields = torch.stack(self._spectra(x, self.edges if edges is None else edges), 2)
         fields = (fields.flatten(1, 3) @ self.smear).view(fields.shape)
         out = (strips @ fields.flatten(2)).view(self.n, self.minor, *fields.shape[2:])
         # By way of the strips' places, and of how the height smears them; sines and cosines in place of the angle.
@@ -201,7 +244,7 @@ class _QuarterDisc:
         slopes = [by_inclination, by_scale + by_height, by_index, by_speed, by_turn, by_dispersion, by_height]
         return out[:, :, 0], torch.stack([*slopes, out[:, :, 0]], 2)
 
-    def _spectra(self, x):
+    def _spectra(self, x, edges):
         """Light (batch, strip, channel, major) of the disc's plane, and its derivatives but by inclination and height.
 
         By scale, the turnover radius following, by index, speed, turn and dispersion.
@@ -213,19 +256,27 @@ class _QuarterDisc:
         q = torch.exp(self.log_radius - scale - turn)
         top = torch.exp(speed) * self.cosine * (2 / math.pi)
         v = top * torch.atan(q)
-        sigma = torch.sqrt(torch.exp(2 * dispersion) + self.channel2)
-        z = (self.edges - v) / sigma
+        # Speeds differ within a cell: along the radius, and as it turns.
+        rise, turned = top * q / (1 + q**2), torch.exp(speed) * (2 / math.pi) * torch.atan(q)
+        along = (rise * self.cosine + turned * self.sine2) * self.cell[0]
+        across = (rise - v) * self.cell[1]
+        cell2 = (along**2 + across**2) / 12
+        sigma = torch.sqrt(torch.exp(2 * dispersion) + self.channel2 + cell2)
+        z = (edges - v) / sigma
         spectra = torch.diff(ndtr(z), dim=2) * light
         gaussian = torch.exp(-0.5 * z**2) * (1 / math.sqrt(2 * math.pi))
         over = light / sigma
         by_v = -torch.diff(gaussian, dim=2) * over
         by_sigma = -torch.diff(gaussian * z, dim=2) * over
-        by_turn = by_v * (-top * q / (1 + q**2))
+        bent, flatter = -rise * (1 - q**2) / (1 + q**2), -torch.exp(speed) * (2 / math.pi) * q / (1 + q**2)
+        narrower = along * (bent * self.cosine + flatter * self.sine2) * self.cell[0]
+        narrower = narrower + across * (bent + rise) * self.cell[1]
+        by_turn = -by_v * rise + by_sigma * (narrower / (12 * sigma))
         return (
             spectra,
             spectra * (power * fall) + by_turn,
             -spectra * (power * fall * log_r),
-            by_v * v,
+            by_v * v + by_sigma * (cell2 / sigma),
             by_turn,
             by_sigma * (torch.exp(2 * dispersion) / sigma),
         )
@@ -271,7 +322,7 @@ def whiteners(scales, minor, major, mirrored=False):
     return found
 
 
-def odd_step(odd, model, weight, scales):
+def odd_step(odd, model, weight, scales, seen):
     """The Gauss-Newton step of a frame against the fitted disc, as of `~kinematics_nn.network.mirror.oddness`.
 
     Parameters
@@ -282,6 +333,8 @@ def odd_step(odd, model, weight, scales):
         Of `fit_disc`.
     weight : Tensor (batch, minor, major)
     scales : FrameScales
+    seen : Tensor (batch, channel)
+        Which channels have data.
 
     Returns
     -------
@@ -290,7 +343,8 @@ def odd_step(odd, model, weight, scales):
     free, free_error : Tensor (batch, 6)
         The same where light may be lopsided, and how much brighter one side is, along the major and the minor axis.
     """
-    scale = (valid_in_mirrors(weight) / (math.sqrt(ODD_SHARE) * scales.noise)[:, None, None])[:, None]
+    valid = valid_in_mirrors(weight, seen)
+    scale = valid / (math.sqrt(ODD_SHARE) * scales.noise)[:, None, None, None]
     across, along = whiteners(scales, *odd.shape[2:])
     fields = torch.cat([odd_templates(model), odd[:, None]], 1) * scale[:, None]
     white = (across[:, None, None] @ fields @ along[:, None, None].transpose(3, 4)).flatten(2)
@@ -298,10 +352,14 @@ def odd_step(odd, model, weight, scales):
     normal = (templates @ templates.transpose(1, 2)).double()
     normal = normal + torch.diag_embed(1e-6 * torch.diagonal(normal, dim1=1, dim2=2) + 1e-9)
     right = (templates @ rest.transpose(1, 2)).double()
+    total, count = (rest.double() ** 2).sum((1, 2)), valid.sum((1, 2, 3)).clamp(min=1)
     found = []
     for n in (4, 6):
         covariance = torch.linalg.inv_ex(normal[:, :n, :n])[0]
-        found += [(covariance @ right[:, :n])[..., 0], torch.diagonal(covariance, dim1=1, dim2=2).sqrt()]
+        step = (covariance @ right[:, :n])[..., 0]
+        # Of what is left: the noise in these channels, and what is uneven.
+        variance = ((total - (step * right[:, :n, 0]).sum(1)) / count).clamp(min=1e-6)
+        found += [step, (torch.diagonal(covariance, dim1=1, dim2=2) * variance[:, None]).sqrt()]
     return tuple(one.to(odd) for one in found)
 
 

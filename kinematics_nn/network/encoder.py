@@ -7,7 +7,7 @@ from ..errors import KinematicsError
 from .density import ConditionalDensity
 from .dropout import MonteCarloDropout
 from .frame import FACTS, PLANES
-from .recalibration import NODES
+from .recalibration import NODES, TABLES
 from .targets import TARGETS
 
 __all__ = ["KinematicEncoder"]
@@ -53,6 +53,8 @@ class KinematicEncoder(nn.Module):
         Whether the facts add to the density's mean directly too, each times a gate that the context sets: several are
         estimates of a target with the error beside them, and how far to believe one is a product. Weights of before
         have no gates, which is the default.
+    freedom : float, optional
+        Of the density's noise, see `~kinematics_nn.network.density.ConditionalDensity`; normal by default.
 
     Attributes
     ----------
@@ -61,13 +63,21 @@ class KinematicEncoder(nn.Module):
     """
 
     def __init__(
-        self, widths=(32, 64, 96, 128), bottleneck=256, context=128, dropout=0.05, couplings=4, facts=None, gated=False
+        self,
+        widths=(32, 64, 96, 128),
+        bottleneck=256,
+        context=128,
+        dropout=0.05,
+        couplings=4,
+        facts=None,
+        gated=False,
+        freedom=None,
     ):
         super().__init__()
         facts = len(FACTS) if facts is None else facts
         self.settings = {
             "widths": list(widths), "bottleneck": bottleneck, "context": context, "dropout": dropout,
-            "couplings": couplings, "facts": facts, "gated": gated,
+            "couplings": couplings, "facts": facts, "gated": gated, "freedom": freedom,
         }  # fmt: skip
         n = len(TARGETS)
         self.half_precision = False
@@ -75,7 +85,8 @@ class KinematicEncoder(nn.Module):
         self.register_buffer("facts_std", torch.ones(facts))
         self.register_buffer("target_mean", torch.zeros(n))
         self.register_buffer("target_matrix", torch.eye(n))
-        self.register_buffer("ranks", torch.linspace(0, 1, NODES).repeat(n, 1))
+        self.register_buffer("ranks", torch.linspace(0, 1, NODES).repeat(TABLES, n, 1))
+        self.register_buffer("ranks_snr", torch.arange(TABLES).float())
         channels = [PLANES, *widths]
         self.image = nn.Sequential(
             *[_Block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(zip(channels, widths, strict=False))],
@@ -93,7 +104,7 @@ class KinematicEncoder(nn.Module):
             nn.Linear(bottleneck, context),
             nn.ReLU(),
         )
-        self.density = ConditionalDensity(n, context, couplings, estimates=facts if gated else 0)
+        self.density = ConditionalDensity(n, context, couplings, estimates=facts if gated else 0, freedom=freedom)
         self.gate = nn.Linear(context, facts) if gated else None
         if gated:
             nn.init.ones_(self.gate.bias)

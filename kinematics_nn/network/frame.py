@@ -8,14 +8,15 @@ even under the mirrors goes to the encoder as a quarter cube, what is odd as num
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import grid_sample
 
 from .disc_fit import PARAMETERS, FrameScales, fit_disc, odd_step
-from .mirror import mirror_mean, oddness
+from .mirror import Oddness, mirror_mean, oddness
 from .moment_guess import moment_guess
+from .targets import MULTIPLES
 
 __all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
 
@@ -40,10 +41,12 @@ FACTS = (
     "disc_lopsided_u", "disc_lopsided_w", "disc_lopsided_error_u", "disc_lopsided_error_w",
     "fit_inclination", "fit_r50", "fit_index", "fit_speed", "fit_turn", "fit_dispersion", "fit_height", "fit_flux",
     *(f"fit_error_{name}" for name in PARAMETERS), "misfit",
+    *(f"fit_{curve}_{multiple}" for curve in ("speed", "light") for multiple in MULTIPLES),
 )  # fmt: skip
 """Names of the facts, all free of scale. ``shift`` is the last Gauss-Newton step, ``error`` its formal error, ``free``
 the same where light may be ``lopsided``; ``uneven`` is the odd part of moment 0 that is left, over noise. ``fit`` is of
-`~kinematics_nn.network.disc_fit.fit_disc`, and ``disc`` the steps against that disc, less the last one."""
+`~kinematics_nn.network.disc_fit.fit_disc`, and ``disc`` the steps that are left against that disc, in finer channels.
+"""
 
 ODD_FACTS = {
     mirror: (
@@ -58,6 +61,8 @@ ODD_FACTS = {
 
 _FIRST_OF_DISC = "disc_u"
 _AXES = ("u", "w", "v", "pa")  # of a Gauss-Newton step
+_FINE = 2 * CHANNELS  # channels of the steps against the disc: velocities hang on the steep sides of lines
+_MORE = 5  # Gauss-Newton steps where one side of the line is not in the band, and the moments' velocity is far off
 
 
 @dataclass
@@ -70,6 +75,8 @@ class Cubes:
         Brightness over the noise, one number a cube; 0 where not valid, or of another source.
     weight : Tensor (batch, y, x)
         Inverse relative noise, 0 where a pixel is blank, 1 where all is as the median.
+    seen : Tensor (batch, channel)
+        1, and 0 where a channel has no data.
     matrix : Tensor (batch, 2, 2)
         Offsets (east, north) [arcsec] of one pixel along x and along y.
     origin : Tensor (batch, 2)
@@ -82,6 +89,7 @@ class Cubes:
 
     data: torch.Tensor
     weight: torch.Tensor
+    seen: torch.Tensor
     matrix: torch.Tensor
     origin: torch.Tensor
     edges: torch.Tensor
@@ -124,7 +132,7 @@ def make_frame(cubes, steps=3, facts=None):
     ----------
     cubes : Cubes
     steps : int
-        Gauss-Newton steps, one resampling each.
+        Gauss-Newton steps, one resampling each; five more where a part of the line has no data.
     facts : int, optional
         How many of the `FACTS` are wanted, the first ones: those of a fitted disc, the last, cost most of the time. All
         by default.
@@ -139,17 +147,17 @@ def make_frame(cubes, steps=3, facts=None):
     channel = torch.diff(cubes.edges, dim=-1).mean(-1)
     extent = torch.maximum(_EXTENT * extent, 2 * pixel)
     width = _WIDTH * width + 0.5 * channel
-    for _ in range(steps):
-        frame, weight = _resample(cubes, east, north, pa, vsys, extent, width)
-        mean = mirror_mean(frame)
-        odd = oddness(frame, mean, weight)
-        # A step of more than a quarter of the frame is noise, not a shift.
-        step = odd.step.clamp(-0.25, 0.25)
-        sin, cos = torch.sin(pa), torch.cos(pa)
-        east = east + extent * (step[:, 0] * sin + step[:, 1] * cos)
-        north = north + extent * (step[:, 0] * cos - step[:, 1] * sin)
-        vsys = vsys + width * step[:, 2]
-        pa = pa + step[:, 3]
+    place = torch.stack([east, north, vsys, pa], 1)
+    for _ in range(steps - 1):
+        place, sight = _stepped(cubes, place, extent, width)
+    cut = torch.nonzero((sight.seen != sight.seen.flip(1)).any(1))[:, 0] if steps > 1 else ()
+    if len(cut):
+        some = replace(cubes, **{key: value[cut] for key, value in vars(cubes).items()})
+        for _ in range(_MORE):
+            place[cut], _ = _stepped(some, place[cut], extent[cut], width[cut])
+    place, sight = _stepped(cubes, place, extent, width)
+    (east, north, vsys, pa), mean, weight, odd = place.unbind(1), sight.mean, sight.weight, sight.odd
+    step = sight.step
     image = _quarter(mean, weight)
     flux = mean.clamp(min=0).sum((1, 2, 3)) * (2 * extent / PIXELS) ** 2 * (2 * width / CHANNELS)
 
@@ -182,18 +190,52 @@ def make_frame(cubes, steps=3, facts=None):
             beam_u=beam_u, beam_w=beam_w, pixel=pixel / extent, channel=channel / width, noise=noise,
             corr_u=corr[1], corr_w=corr[2], rms=torch.full_like(extent, 1 / _EXTENT), axis_ratio=axis_ratio,
         )  # fmt: skip
-        facts |= _of_disc(frame, mean, weight, scales, step)
+        fine, _, seen = _resample(cubes, place, extent, width, _FINE)
+        facts |= _of_disc(sight, fine - mirror_mean(fine, seen), seen, scales)
     facts = torch.stack([facts[name] for name in told], 1)
     return Frame(image, facts, east, north, pa, vsys, extent, width, flux)
 
 
-def _of_disc(frame, mean, weight, scales, step):
-    """The facts that a disc says, fitted to a frame that ``step`` (batch, 4) has left: dict of Tensor (batch,)."""
-    disc = fit_disc(mean[:, CHANNELS // 2 :, PIXELS // 2 :], _mirrored_quarter(weight), scales)
-    there, error, free, free_error = odd_step(frame - mean, disc.model, weight, scales)
+@dataclass
+class _Sight:
+    """A frame on the way: mirror average, weight, which channels have data, what is odd, and the step it asks for."""
+
+    mean: torch.Tensor
+    weight: torch.Tensor
+    seen: torch.Tensor
+    odd: Oddness
+    step: torch.Tensor
+
+
+def _stepped(cubes, place, extent, width):
+    """A Gauss-Newton step of ``place`` (batch, 4: east, north, vsys, pa): the place, and the `_Sight` before it."""
+    frame, weight, seen = _resample(cubes, place, extent, width, CHANNELS)
+    mean = mirror_mean(frame, seen)
+    odd = oddness(frame, mean, weight, seen)
+    # A step of more than a quarter of the frame is noise, not a shift.
+    step = odd.step.clamp(-0.25, 0.25)
+    sin, cos = torch.sin(place[:, 3]), torch.cos(place[:, 3])
+    move = [
+        extent * (step[:, 0] * sin + step[:, 1] * cos),
+        extent * (step[:, 0] * cos - step[:, 1] * sin),
+        width * step[:, 2],
+        step[:, 3],
+    ]
+    return place + torch.stack(move, 1), _Sight(mean, weight, seen, odd, step)
+
+
+def _of_disc(sight, odd, seen, scales):
+    """The facts that a disc says, fitted to a frame's average: dict of Tensor (batch,).
+
+    ``odd`` is of the frame in finer channels, of which ``seen`` have data, where the last step has put it.
+    """
+    mean, weight = sight.mean, sight.weight
+    known = 0.5 * (sight.seen + sight.seen.flip(1))[:, CHANNELS // 2 :]
+    disc = fit_disc(mean[:, CHANNELS // 2 :, PIXELS // 2 :], _mirrored_quarter(weight), scales, known)
+    there, error, free, free_error = odd_step(odd, disc.rendered(_FINE), weight, scales, seen)
     facts = {}
     for kind, found, its in (("disc", there, error), ("disc_free", free, free_error)):
-        beyond = torch.asinh((found[:, :4] - step).clamp(-0.5, 0.5) / 0.02)
+        beyond = torch.asinh(found[:, :4].clamp(-0.5, 0.5) / 0.02)
         facts |= {f"{kind}_{axis}": beyond[:, k] for k, axis in enumerate(_AXES)}
         facts |= {f"{kind}_error_{axis}": torch.log(its[:, k]) for k, axis in enumerate(_AXES)}
     for k, axis in enumerate(("u", "w"), start=4):
@@ -204,23 +246,32 @@ def _of_disc(frame, mean, weight, scales, step):
     facts |= {
         "fit_r50": torch.log(disc.r50),
         "fit_speed": torch.log(disc.speed),
-        "misfit": 0.5 * torch.log(disc.misfit),
+        "misfit": 0.5 * torch.log(disc.misfit.clamp(min=1e-6)),
     }
     total = disc.model.sum((1, 2, 3)) / mean.clamp(min=0).sum((1, 2, 3)).clamp(min=1e-9)
     facts["fit_flux"] = torch.log(total.clamp(min=1e-3))
+    for curve, values in (("speed", disc.log_speeds), ("light", disc.log_lights)):
+        facts |= {f"fit_{curve}_{m}": values[:, k] for k, m in enumerate(MULTIPLES)}
     return facts | {f"fit_error_{name}": torch.log(disc.errors[:, k]) for k, name in enumerate(PARAMETERS)}
 
 
-def _resample(cubes, east, north, pa, vsys, extent, width):
-    """Frame (batch, CHANNELS, PIXELS, PIXELS; axes velocity, minor, major) and its weight (batch, PIXELS, PIXELS)."""
+def _resample(cubes, place, extent, width, channels):
+    """A frame, its weight, and which of its channels have data.
+
+    (batch, channels, PIXELS, PIXELS; axes velocity, minor, major), (batch, PIXELS, PIXELS), (batch, channels).
+    """
     data = cubes.data
     ny, nx = data.shape[2:]
-    # Channels: the average over a frame channel, from overlaps with the true edges; beyond the band there is nothing.
-    steps = torch.linspace(-1, 1, CHANNELS + 1, dtype=data.dtype, device=data.device)
+    east, north, vsys, pa = place.unbind(1)
+    # Channels: the average over what a frame channel has of the band, from overlaps with the true edges.
+    steps = torch.linspace(-1, 1, channels + 1, dtype=data.dtype, device=data.device)
     edges = vsys[:, None] + width[:, None] * steps
     low = torch.maximum(edges[:, :-1, None], cubes.edges[:, None, :-1])
     high = torch.minimum(edges[:, 1:, None], cubes.edges[:, None, 1:])
-    overlap = (high - low).clamp(min=0) / torch.diff(edges, dim=-1)[:, :, None]
+    overlap = (high - low).clamp(min=0) / torch.diff(edges, dim=-1)[:, :, None] * cubes.seen[:, None]
+    share = overlap.sum(2)
+    seen = share > 0.5
+    overlap = overlap * (seen / share.clamp(min=0.5))[:, :, None]
     data = (overlap @ data.flatten(2)).unflatten(2, (ny, nx))
     fine = (torch.arange(2 * PIXELS, dtype=data.dtype, device=data.device) + 0.5) / PIXELS - 1
     u = fine[None, None, :] * extent[:, None, None]
@@ -237,7 +288,7 @@ def _resample(cubes, east, north, pa, vsys, extent, width):
     # Four times as fast as torch's pooling.
     planes = planes[..., ::2] + planes[..., 1::2]
     planes = 0.25 * (planes[..., ::2, :] + planes[..., 1::2, :])
-    return planes[:, :-1], planes[:, -1]
+    return planes[:, :-1], planes[:, -1], seen.to(planes.dtype)
 
 
 def _unevenness(rest, bright, noise):

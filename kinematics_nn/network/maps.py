@@ -75,7 +75,8 @@ def pseudo_cubes(moment1, moment0, matrix, origin, beam):
     data.scatter_(1, index + 1, (scaled * share)[:, None])
     edges = torch.arange(_CHANNELS + 1, dtype=moment1.dtype, device=moment1.device) - 0.5
     edges = first[:, None] + step[:, None] * edges
-    return Cubes(data=data, weight=weight, matrix=matrix, origin=origin, edges=edges, beam=beam), scale
+    seen = torch.ones_like(data[:, :, 0, 0])
+    return Cubes(data=data, weight=weight, seen=seen, matrix=matrix, origin=origin, edges=edges, beam=beam), scale
 
 
 def prepare_maps(maps):

@@ -46,16 +46,27 @@ class Oddness:
     rest: torch.Tensor
 
 
-def mirror_mean(frame):
-    """Mean of the frame and its images under both mirrors; that of the major axis also turns velocity round."""
+def mirror_mean(frame, seen):
+    """Mean of the frame and its images under both mirrors; that of the major axis also turns velocity round.
+
+    Channels that are not ``seen`` (batch, channel), where the frame is 0, are what their mirrors are.
+    """
     half = 0.5 * (frame + frame.flip(2))
-    return 0.5 * (half + half.flip(1, 3))
+    return (half + half.flip(1, 3)) / (seen + seen.flip(1)).clamp(min=1)[:, :, None, None]
 
 
-def oddness(frame, mean, weight):
-    """The `Oddness` of frames (batch, channel, minor, major) with their mirror means and weights (batch, minor, major).
+def oddness(frame, mean, weight, seen):
+    """The `Oddness` of frames (batch, channel, minor, major).
 
     Least squares of the odd part on the derivatives of the mirror average, and on what makes one side of it brighter.
+
+    Parameters
+    ----------
+    frame, mean : Tensor (batch, channel, minor, major)
+        And its `mirror_mean`.
+    weight : Tensor (batch, minor, major)
+    seen : Tensor (batch, channel)
+        1, and 0 where a channel has no data.
     """
     # Noise in the templates would shrink the step (by half at S/N 10): they are smoothed, and kept to the emission.
     smooth = _over_neighbours(mean, torch.add) / 27
@@ -65,13 +76,13 @@ def oddness(frame, mean, weight):
     emission = _over_neighbours(emission, torch.maximum)
     odd = frame - mean
     # Derivatives roll around the edges, where there is nothing; the minor axis blank, the step is not to be trusted.
-    valid = valid_in_mirrors(weight)
-    odd = odd * valid[:, None]
+    valid = valid_in_mirrors(weight, seen)
+    odd = odd * valid
     faint = mean.abs() < mean.amax((1, 2, 3), keepdim=True) * 0.1
-    faint = faint & valid[:, None]
+    faint = faint & valid
     variance = (odd**2 * faint).sum((1, 2, 3)) / faint.sum((1, 2, 3)).clamp(min=1)
     noise = torch.sqrt(variance / ODD_SHARE).clamp(min=1e-4)
-    templates = (odd_templates(smooth) * (valid[:, None] * emission)[:, None]).flatten(2)
+    templates = (odd_templates(smooth) * (valid * emission)[:, None]).flatten(2)
     normal = templates @ templates.transpose(1, 2)
     right = (templates @ odd.flatten(1)[:, :, None])[..., 0]
     step, error = _solved(normal[:, :_TEMPLATES, :_TEMPLATES], right[:, :_TEMPLATES], noise)
@@ -98,9 +109,11 @@ def odd_templates(even):
     return torch.stack([-d_u, -d_w, -d_v, d_u * at[:, None] - d_w * at, even * at, even * at[:, None]], 1)
 
 
-def valid_in_mirrors(weight):
-    """Which pixels (batch, minor, major) are valid, and their images under both mirrors."""
-    return (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
+def valid_in_mirrors(weight, seen):
+    """Which voxels (batch, channel, minor, major) have data, and their images under both mirrors."""
+    pixels = (weight > 0.5) & (weight.flip(1) > 0.5) & (weight.flip(2) > 0.5)
+    channels = (seen > 0.5) & (seen.flip(1) > 0.5)
+    return pixels[:, None] & channels[:, :, None, None]
 
 
 def _solved(normal, right, noise):

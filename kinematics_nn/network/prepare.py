@@ -62,7 +62,8 @@ def prepare(observation, seed=0):
         data = data + np.where(valid > 0, noise * (peak / _SNR / noise.std()), 0)
         unit = float(np.hypot(unit, peak / _SNR))
     edges = np.append(observation.edges[:-1:channels], observation.edges[-1])
-    data, edges = _pad_band(data, edges, source)
+    seen = (valid >= 0.5 * whole).any((1, 2)).astype(np.float32)
+    data, seen, edges = _pad_band(data, seen, edges, source)
     inner = (bins - 1) / 2
     origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
     block = block_fwhm2(bins, matrix)
@@ -73,6 +74,7 @@ def prepare(observation, seed=0):
     cubes = Cubes(
         data=tensor(data / unit),
         weight=tensor(weight).clamp(max=2),
+        seen=tensor(seen),
         matrix=tensor(matrix * bins),
         origin=tensor(origin),
         edges=tensor(edges),
@@ -81,14 +83,14 @@ def prepare(observation, seed=0):
     return cubes, unit
 
 
-def _pad_band(data, edges, source):
+def _pad_band(data, seen, edges, source):
     """Empty channels on either side of a line that has come to its end, up to the band of the simulations."""
     missing = max(0, _BAND - len(data))
     ended = ~source[0].any(), ~source[-1].any()
     low, high = (missing // max(1, sum(ended)) * bool(side) for side in ended)
     step = np.diff(edges).mean()
     edges = np.concatenate([edges[0] - step * np.arange(low, 0, -1), edges, edges[-1] + step * np.arange(1, high + 1)])
-    return np.pad(data, ((low, high), (0, 0), (0, 0))), edges
+    return np.pad(data, ((low, high), (0, 0), (0, 0))), np.pad(seen, (low, high), constant_values=1), edges
 
 
 def block_fwhm2(bins, matrix):

@@ -3,25 +3,31 @@
 A density that is a little too wide on average shows it: the truths of galaxies it never saw lie in the middle of its
 draws too often. The distribution of their ranks says which quantile of the draws is the true one of each nominal
 probability (Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, algorithm 1), target by target; ranks within a galaxy, and
-with them the correlations between targets, stay.
+with them the correlations between targets, stay. Faint galaxies and bright ones are measured apart, and those between
+are between them: a density may be too narrow for the ones and too wide for the others.
 """
 
 import torch
 
 from .dropout import realisations
+from .frame import FACTS
 from .targets import TARGETS
 
-__all__ = ["NODES", "measure_ranks", "recalibrated"]
+__all__ = ["NODES", "TABLES", "measure_ranks", "recalibrated", "table_at"]
 
 NODES = 33
 """Nominal probabilities, evenly from 0 to 1, at which the ranks are kept."""
 
+TABLES = 3
+"""Tables of ranks, of as many galaxies each, from faint to bright ones."""
+
 _DRAWS, _BATCH = 400, 50
+_SNR = FACTS.index("snr")
 
 
 @torch.no_grad()
 def measure_ranks(encoder, data, floor, seed=0):
-    """Ranks (len(TARGETS), NODES) that hold each nominal share of the truths of held-out simulations.
+    """Ranks that hold each nominal share of the truths of held-out simulations.
 
     Parameters
     ----------
@@ -32,6 +38,12 @@ def measure_ranks(encoder, data, floor, seed=0):
         Noise on the targets in training. The thickness keeps it here too, for the atom of infinitely thin discs.
     seed : int
         Of the dropout masks and draws.
+
+    Returns
+    -------
+    ranks : Tensor (TABLES, len(TARGETS), NODES)
+    snr : Tensor (TABLES,)
+        The fact of that name, of the median galaxy of each table.
     """
     device = next(encoder.parameters()).device
     ranks = []
@@ -45,7 +57,19 @@ def measure_ranks(encoder, data, floor, seed=0):
         targets = targets + noise * thick.to(device)
         ranks.append((draws < targets[:, None]).float().mean(1))
     nodes = torch.linspace(0, 1, NODES, device=device)
-    return _smooth(torch.quantile(torch.cat(ranks), nodes, dim=0).T.contiguous(), nodes)
+    ranks, snr = torch.cat(ranks), data["facts"][:, _SNR].to(device)
+    parts = torch.tensor_split(snr.argsort(), TABLES)
+    tables = [_smooth(torch.quantile(ranks[part], nodes, dim=0).T.contiguous(), nodes) for part in parts]
+    return torch.stack(tables), torch.stack([snr[part].median() for part in parts])
+
+
+def table_at(ranks, ranks_snr, facts):
+    """Tables (galaxy, len(TARGETS), NODES) for galaxies with ``facts`` (galaxy, n), from those of `measure_ranks`."""
+    snr = facts[:, _SNR].clamp(ranks_snr[0], ranks_snr[-1])
+    above = torch.searchsorted(ranks_snr, snr).clamp(1, len(ranks_snr) - 1)
+    low, high = ranks_snr[above - 1], ranks_snr[above]
+    part = ((snr - low) / (high - low).clamp(min=1e-6))[:, None, None]
+    return ranks[above - 1] * (1 - part) + ranks[above] * part
 
 
 def _smooth(table, nodes):

@@ -56,8 +56,6 @@ STATISTICS = {
 }
 """Suffixes of a parameter's columns, and what they are."""
 
-CIRCULAR = ("pa", "ra")
-
 # Name -> (unit, description); the flux unit is the observation's.
 _SKY = {
     "ra": (u.deg, "Right ascension of the kinematic centre, ICRS"),

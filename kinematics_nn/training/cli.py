@@ -95,10 +95,9 @@ def _train(args, forms, ranges, title, output, device, processes):
     import torch
     from tqdm import tqdm
 
-    from ..network.recalibration import measure_ranks
     from ..network.weights import load_encoder
     from .loop import Settings, Trainer
-    from .objectives import simulated_posterior, target_floor
+    from .objectives import simulated_posterior
     from .reconstruction import Reconstruction
     from .store import SHARD, simulate_shards
 
@@ -127,7 +126,7 @@ def _train(args, forms, ranges, title, output, device, processes):
     _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)})
     if processes.first:
         encoder = trainer.average.module.eval()
-        encoder.ranks.copy_(measure_ranks(encoder, held_out, target_floor(), args.seed))
+        _recalibrate(encoder, held_out, args.seed)
         facts = {"input": args.input} | ({"forms": forms} if forms else {})
         facts |= {"ranges": asdict(ranges), "held_out_loss": trainer.curve[-1]["held_out"]}
         _finish(args, trainer, output, facts)
@@ -137,11 +136,10 @@ def _fine_tune(args, forms, output, device, processes):
     """Train on the posteriors of cubes."""
     from tqdm import tqdm
 
-    from ..network.recalibration import measure_ranks
     from ..network.weights import load_encoder, weights_info
     from .fine_tune import FineTuning, fit_cubes, load_survey
     from .loop import Settings, Trainer
-    from .objectives import simulated_posterior, target_floor
+    from .objectives import simulated_posterior
     from .store import SHARD
 
     data, simulations = _simulations(args.store, -(-args.galaxies // SHARD)) if args.store else (None, None)
@@ -193,7 +191,7 @@ def _fine_tune(args, forms, output, device, processes):
         return
     encoder = trainer.average.module.eval()
     if simulations:
-        encoder.ranks.copy_(measure_ranks(encoder, simulations, target_floor(), args.seed))
+        _recalibrate(encoder, simulations, args.seed)
     kept = ("name", "digest", "role", "flags", "n_draws", "n_effective")
     facts = {key: info[key] for key in ("forms", "ranges") if key in info}
     facts["fine_tune"] = {
@@ -207,6 +205,16 @@ def _fine_tune(args, forms, output, device, processes):
     for name, value in before.items():
         facts |= {names[name]: trainer.curve[-1][name], f"{names[name]}_before": value}
     _finish(args, trainer, output, facts)
+
+
+def _recalibrate(encoder, simulations, seed):
+    """Measure the ranks of held-out simulations, and keep them with the weights."""
+    from ..network.recalibration import measure_ranks
+    from .objectives import target_floor
+
+    ranks, snr = measure_ranks(encoder, simulations, target_floor(), seed)
+    encoder.ranks.copy_(ranks)
+    encoder.ranks_snr.copy_(snr)
 
 
 def _simulations(store, shards):

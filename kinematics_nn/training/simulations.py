@@ -19,6 +19,7 @@ from .telescope import Telescope
 __all__ = ["Ranges", "Simulator", "ranges_of_forms"]
 
 _FWHM = 2.3548
+_CANDIDATES = 50  # sizes drawn for one that is taken
 
 
 @dataclass(frozen=True)
@@ -169,14 +170,9 @@ class Simulator:
         curve, light = (
             get_form(_chosen(rng, w), k) for w, k in ((r.curves, "rotation_curve"), (r.lights, "surface_brightness"))
         )
-        beam = log_uniform(rng, r.beam, batch)
-        ratio = np.where(rng.random(batch) < r.round_share, 1.0, rng.uniform(*r.axis_ratio, batch))
-        least, most = np.log(r.least_r50 * beam), np.log(r.r50)
-        # Small discs go to a small field, which costs less than half; their share keeps r50 log-uniform.
-        border = np.clip(np.log(r.r50 / 4), least, most)
-        small = rng.random() < np.mean((border - least) / (most - least))
+        beam, r50, small = _sizes(rng, r, batch)
         self.shape = self.sizes[int(small)]
-        r50 = np.exp(rng.uniform(least, border) if small else rng.uniform(border, most))
+        ratio = np.where(rng.random(batch) < r.round_share, 1.0, rng.uniform(*r.axis_ratio, batch))
         light_values = [p.prior.resolve(_scales(1.0)).sample(rng, batch) for p in light.parameters]
         lengths = [p.unit == "arcsec" for p in light.parameters]
         stretch = r50 / light.half_light_radius(*light_values)
@@ -239,6 +235,19 @@ class Simulator:
             sky = decoder.sky(parameters, light_of)
         # As exact as the noise needs, in a third of the time.
         return self.telescope.operator(beam, ratio, self.shape[1:])(sky.bfloat16()).float()
+
+
+def _sizes(rng, ranges, batch):
+    """Beams and half-light radii (batch,), log-uniform whatever the beam, and whether they go to a small field.
+
+    That costs less than half. All of a batch do or none, as often as discs are small.
+    """
+    beam = log_uniform(rng, ranges.beam, _CANDIDATES * batch)
+    r50 = log_uniform(rng, (ranges.least_r50 * beam, ranges.r50), beam.shape)
+    is_small = r50 < ranges.r50 / 4
+    small = rng.random() < is_small.mean()
+    some = np.flatnonzero(is_small == small)[:batch]
+    return beam[some], r50[some], small
 
 
 def _line(rng, ranges, batch):

@@ -62,7 +62,7 @@ class Telescope:
         rms = clean.amax((1, 2, 3)) / self.tensor(snr)
         clean = clean / rms[:, None, None, None]
         noise = self.noise(clean.shape, beam, ratio)
-        weight = torch.ones_like(clean[:, 0])
+        weight, seen = torch.ones_like(clean[:, 0]), torch.ones_like(clean[:, :, 0, 0])
         if rng.random() < r.edge_share:
             weight = self._primary_beam(clean.shape)
             noise = noise / weight[:, None]
@@ -83,21 +83,26 @@ class Telescope:
             data, weight = data * inside[:, None], weight * inside
         if rng.random() < r.clip_share:
             data = self._clip(data, beam, ratio)
+            if rng.random() < 0.5:  # blank, where it is not zero
+                lit = data != 0
+                weight, seen = weight * lit.any(1), seen * lit.flatten(2).any(2)
         if rng.random() < r.blank_share:
-            data[:, rng.choice(nc, int(rng.integers(1, 5)), replace=False)] = 0
+            blank = rng.choice(nc, int(rng.integers(1, 5)), replace=False)
+            data[:, blank], seen[:, blank] = 0, 0
         cut = int(rng.integers(*r.cut)) if rng.random() < r.cut_share else 0
         first, last = (cut, 0) if rng.random() < 0.5 else (0, cut)
         grid = regular_grid(clean.shape[1:], device=self.device)
         edges = grid.edges
-        data, edges = data[:, first : nc - last], edges[first : nc + 1 - last]
+        inside = slice(first, nc - last)
+        data, seen, edges = data[:, inside], seen[:, inside], edges[first : nc + 1 - last]
         if rng.random() < r.fine_share:
             parts = int(rng.integers(*r.fine))
             steps = torch.arange(parts, device=self.device) / parts
             edges = torch.cat([(edges[:-1, None] + steps * edges.diff()[:, None]).flatten(), edges[-1:]])
-            data = data.repeat_interleave(parts, 1)
+            data, seen = data.repeat_interleave(parts, 1), seen.repeat_interleave(parts, 1)
         batch, width = len(clean), self.tensor(beam)
         cubes = Cubes(
-            data=data, weight=weight,
+            data=data, weight=weight, seen=seen,
             matrix=grid.pixel_matrix.expand(batch, 2, 2),
             origin=torch.stack([grid.xi[0, 0], grid.eta[0, 0]]).expand(batch, 2),
             edges=edges.expand(batch, -1),

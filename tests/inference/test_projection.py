@@ -381,3 +381,40 @@ def test_integrals_are_summed_at_fewer_radii_where_that_is_enough():
     )
     assert _summed_fast(exponential, scales) is exponential
     assert _summed_fast(NarrowRing, scales) is NarrowRing
+
+
+def test_draws_nearest_to_the_form_are_kept():
+    """A third of the draws are of discs of the form, known to a per cent, and the others of any disc."""
+    forms = make_forms()
+    targets, truth = make_galaxy(forms)
+    tight, wide = cloud(targets, 1000, 0.01, seed=2), cloud(targets, 2000, 0.15, seed=3)
+    draws = torch.cat([tight, wide])[torch.randperm(3000, generator=torch.Generator().manual_seed(4))]
+    spreads = []
+    for n in (1000, None):
+        disc, curve, light, possible = project(draws, SCALARS, forms, SCALES, n)
+        assert possible
+        assert len(disc.r50) == len(curve["vmax"]) == len(light["r_scale"]) == (n or 3000)
+        spreads.append(float(torch.log(light["r_scale"] / truth["r_scale"]).std()))
+    # A per cent on each of the curves, and fifteen.
+    assert spreads[0] < 0.02 < spreads[1]
+
+
+def test_of_a_gaussian_any_draws_are_as_good():
+    forms = make_forms()
+    targets, _ = make_galaxy(forms)
+    draws = cloud(targets, 6000, 0.02)
+    widths = [
+        torch.stack([torch.log(values).std() for values in (curve["vmax"], light["r_scale"])])
+        for _, curve, light, _ in (project(draws, SCALARS, forms, SCALES, n) for n in (None, 2000))
+    ]
+    # Known to a sixtieth, and what is not linear.
+    torch.testing.assert_close(widths[1], widths[0], rtol=0.1, atol=0)
+
+
+def test_where_the_form_is_excluded_draws_are_any():
+    targets, _ = make_galaxy(make_forms(light="ring"))
+    draws = cloud(targets, 600, 0.05)
+    disc, curve, _, possible = project(draws, SCALARS, make_forms(), SCALES, 200)
+    assert not possible
+    torch.testing.assert_close(disc.r50, decode_targets(draws[:200], FRAME).r50)
+    assert len(curve["vmax"]) == 200

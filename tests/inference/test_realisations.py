@@ -9,7 +9,7 @@ from observed import FORMS, make_observation
 
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.inference import realisations
-from kinematics_nn.inference.realisations import form_samples, network_batch, network_draws, network_samples
+from kinematics_nn.inference.realisations import NEAREST, form_samples, network_batch, network_draws, network_samples
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_drawn_together_they_are_of_the_same_posterior(observations, monkeypatch
 
 
 def test_forms_are_fitted_to_what_a_batch_gives(observations):
-    (found,) = network_batch(observations[:1], 200, seed=[7])
-    samples = form_samples(observations[0], FORMS, *found)
+    (found,) = network_batch(observations[:1], 200 * NEAREST, seed=[7])
+    samples = form_samples(observations[0], FORMS, *found, 200)
     alone = network_samples(observations[0], FORMS, 200, seed=7)
     assert samples.keys() == alone.keys()
     np.testing.assert_array_equal(samples["inclination"], alone["inclination"])

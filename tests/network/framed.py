@@ -40,6 +40,7 @@ def make_cubes(*discs, snr=40.0, seed=1, shape=(36, 48, 48), beam=(5.0, 4.0, 25.
     return Cubes(
         data=data,
         weight=torch.ones(n, *shape[1:]),
+        seen=torch.ones(n, shape[0]),
         matrix=grid.pixel_matrix.expand(n, 2, 2),
         origin=torch.stack([grid.xi[0, 0], grid.eta[0, 0]]).expand(n, 2),
         edges=grid.edges.expand(n, -1),
@@ -66,7 +67,7 @@ def mirrored_sky(cubes):
 
 def reversed_velocity(cubes):
     """What recedes approaches."""
-    return replace(cubes, data=cubes.data.flip(1), edges=-cubes.edges.flip(1))
+    return replace(cubes, data=cubes.data.flip(1), seen=cubes.seen.flip(1), edges=-cubes.edges.flip(1))
 
 
 def fact(frame, name):

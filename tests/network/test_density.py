@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from scipy.stats import kstest, spearmanr
+from scipy.stats import t as student_t
 from torch.testing import assert_close
 
 from kinematics_nn.network.density import ConditionalDensity
@@ -11,11 +13,11 @@ from kinematics_nn.network.density import ConditionalDensity
 CONTEXT = 4
 
 
-def make_density(features, seed=0, strength=0.3):
+def make_density(features, seed=0, strength=0.3, freedom=None):
     """A density far from where training starts, in float64, and a context."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        density = ConditionalDensity(features, CONTEXT, hidden=16).double()
+        density = ConditionalDensity(features, CONTEXT, hidden=16, freedom=freedom).double()
         with torch.no_grad():
             for parameter in density.parameters():
                 parameter.add_(strength * torch.randn_like(parameter))
@@ -26,10 +28,10 @@ def generator(seed=1):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def plane():
+@pytest.fixture(scope="module", params=[None, 5.0], ids=["normal", "heavy tails"])
+def plane(request):
     """A density of two features on a plane of points: density, context, points, densities there, cell area."""
-    density, context = make_density(2)
+    density, context = make_density(2, freedom=request.param)
     axis = torch.linspace(-40, 40, 1601, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
@@ -123,6 +125,17 @@ def test_a_gradient_reaches_every_parameter():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+def test_noise_of_five_degrees_of_freedom_is_that_of_student():
+    density, _ = make_density(2, freedom=5.0)
+    noise = density._noise(torch.empty(50_000, 2), generator())
+    for column in noise.T.numpy():
+        assert kstest(column, student_t(5).cdf).pvalue > 1e-3
+    # The two are drawn apart: of heavy tails, ranks say so.
+    assert abs(spearmanr(*abs(noise.T.numpy())).statistic) < 4 / math.sqrt(len(noise))
+    at = torch.tensor([-3.0, 0.0, 0.5, 20.0])
+    assert_close(density._log_noise(at), torch.as_tensor(student_t(5).logpdf(at.numpy())).float())
 
 
 def test_samples_are_a_function_of_the_generator():

@@ -27,7 +27,10 @@ def frame(cubes):
 
 def assert_alike(a, b):
     assert_close(a.image, b.image, rtol=0, atol=IMAGE)
-    assert_close(a.facts, b.facts, rtol=0, atol=FACT)
+    fitted = torch.tensor([name.startswith("fit_") for name in FACTS])
+    assert_close(a.facts[:, ~fitted], b.facts[:, ~fitted], rtol=0, atol=FACT)
+    # Rounding moves where a fit ends along what the data leave open: a tenth of the error of this thin disc's height.
+    assert_close(a.facts[:, fitted], b.facts[:, fitted], rtol=0, atol=10 * FACT)
 
 
 def angle(a, b):
@@ -39,6 +42,30 @@ def test_shapes_and_names(frame):
     assert frame.image.shape == (1, PLANES, PIXELS // 2, PIXELS)
     assert frame.facts.shape == (1, len(FACTS))
     assert set(sum(ODD_FACTS.values(), ())) < set(FACTS)
+
+
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_a_band_that_ends_within_the_line_leaves_the_disc_where_it_is(cubes, frame, side):
+    """A fifth of the line on one side has no data: its mirror says what is there."""
+    inside = slice(13, None) if side == "low" else slice(None, -13)
+    edges = slice(13, None) if side == "low" else slice(None, -13)
+    cut = replace(cubes, data=cubes.data[:, inside], seen=cubes.seen[:, inside], edges=cubes.edges[:, edges])
+    found = make_frame(cut)
+    # The whole cube's are good to 0.2 channels of 14 km/s; moments of what is left are two channels off.
+    assert float(found.vsys) == pytest.approx(DISC["vsys"], abs=5.0)
+    assert math.degrees(found.pa) == pytest.approx(DISC["pa"], abs=1.5)
+    assert fact(found, "fit_inclination").item() == pytest.approx(fact(frame, "fit_inclination").item(), abs=0.25)
+
+
+def test_blank_channels_are_not_dark_ones(cubes, frame):
+    blank = replace(cubes, data=cubes.data.clone(), seen=cubes.seen.clone())
+    blank.data[:, 14:16], blank.seen[:, 14:16] = 0, 0
+    found = make_frame(blank)
+    dark = make_frame(replace(blank, seen=cubes.seen))
+    off = [abs(float(one.vsys - frame.vsys)) for one in (found, dark)]
+    # A tenth of a channel of 14 km/s, of which two of ten have gone.
+    assert off[0] < min(1.4, off[1])
+    assert fact(found, "misfit").item() < fact(dark, "misfit").item()
 
 
 def test_finds_the_disc(frame):

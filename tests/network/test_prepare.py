@@ -152,6 +152,18 @@ def test_the_unit_is_the_noise_where_the_galaxy_is():
     assert unit == pytest.approx(typical, rel=0.1)
 
 
+def test_blank_channels_are_told_from_empty_ones():
+    """And so are those that are added where a line has come to its end."""
+    observation = make_observation(shape=(30, 60, 60))
+    valid = observation.valid.copy()
+    valid[3:5] = False
+    cubes, _ = prepare(replace(observation, valid=valid, data=observation.data * valid))
+    seen = cubes.seen[0]
+    assert int((seen == 0).sum()) == 2
+    assert (cubes.data[0, seen == 0] == 0).all()
+    assert len(seen) == cubes.data.shape[1] == 40
+
+
 def test_blanks_and_noisy_borders_travel_as_weight():
     observation = make_observation()
     valid, rms = observation.valid.copy(), observation.rms.copy()

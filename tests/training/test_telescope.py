@@ -67,6 +67,23 @@ def test_blank_channels():
     cubes, _ = observed(blank_share=1.0)
     blank = (cubes.data == 0).all((0, 2, 3))
     assert 1 <= int(blank.sum()) <= 4
+    assert torch.equal(cubes.seen, (~blank).float().expand_as(cubes.seen))
+
+
+def test_what_is_cut_away_is_dark_or_blank():
+    """Half of the cubes that come with the emission alone have zeros for the rest, half are blank there."""
+    kinds = set()
+    for seed in range(8):
+        cubes, _ = observed(clip_share=1.0, seed=seed)
+        lit = cubes.data != 0
+        if cubes.weight.min() == 1:
+            assert (cubes.seen == 1).all()
+            kinds.add("dark")
+        else:
+            assert torch.equal(cubes.weight > 0, lit.any(1))
+            assert torch.equal(cubes.seen > 0, lit.flatten(2).any(2))
+            kinds.add("blank")
+    assert len(kinds) == 2
 
 
 def test_bands_are_cut_at_either_end():
