@@ -50,7 +50,12 @@ def of_many(observation, repeats, clock, device="cpu"):
         for name in ("image", "facts")
     )
     many = replace(
-        cubes, **{field: value.expand(32, *value.shape[1:]).to(device) for field, value in vars(cubes).items()}
+        cubes,
+        **{
+            field: value.expand(32, *value.shape[1:]).to(device)
+            for field, value in vars(cubes).items()
+            if torch.is_tensor(value)
+        },
     )
 
     def waited(function):

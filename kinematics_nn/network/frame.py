@@ -85,6 +85,8 @@ class Cubes:
         [km/s], ascending.
     beam : Tensor (batch, 3)
         FWHM major, minor [arcsec], position angle [deg].
+    dark : bool
+        Whether there is nothing beyond the band, as of moment maps, rather than nothing known.
     """
 
     data: torch.Tensor
@@ -94,6 +96,7 @@ class Cubes:
     origin: torch.Tensor
     edges: torch.Tensor
     beam: torch.Tensor
+    dark: bool = False
 
 
 @dataclass
@@ -152,7 +155,7 @@ def make_frame(cubes, steps=3, facts=None):
         place, sight = _stepped(cubes, place, extent, width)
     cut = torch.nonzero((sight.seen != sight.seen.flip(1)).any(1))[:, 0] if steps > 1 else ()
     if len(cut):
-        some = replace(cubes, **{key: value[cut] for key, value in vars(cubes).items()})
+        some = replace(cubes, **{key: value[cut] for key, value in vars(cubes).items() if torch.is_tensor(value)})
         for _ in range(_MORE):
             place[cut], _ = _stepped(some, place[cut], extent[cut], width[cut])
     place, sight = _stepped(cubes, place, extent, width)
@@ -268,8 +271,10 @@ def _resample(cubes, place, extent, width, channels):
     edges = vsys[:, None] + width[:, None] * steps
     low = torch.maximum(edges[:, :-1, None], cubes.edges[:, None, :-1])
     high = torch.minimum(edges[:, 1:, None], cubes.edges[:, None, 1:])
-    overlap = (high - low).clamp(min=0) / torch.diff(edges, dim=-1)[:, :, None] * cubes.seen[:, None]
-    share = overlap.sum(2)
+    overlap = (high - low).clamp(min=0) / torch.diff(edges, dim=-1)[:, :, None]
+    beyond = 1 - overlap.sum(2) if cubes.dark else 0
+    overlap = overlap * cubes.seen[:, None]
+    share = overlap.sum(2) + beyond
     seen = share > 0.5
     overlap = overlap * (seen / share.clamp(min=0.5))[:, :, None]
     data = (overlap @ data.flatten(2)).unflatten(2, (ny, nx))

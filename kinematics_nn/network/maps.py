@@ -76,7 +76,10 @@ def pseudo_cubes(moment1, moment0, matrix, origin, beam):
     edges = torch.arange(_CHANNELS + 1, dtype=moment1.dtype, device=moment1.device) - 0.5
     edges = first[:, None] + step[:, None] * edges
     seen = torch.ones_like(data[:, :, 0, 0])
-    return Cubes(data=data, weight=weight, seen=seen, matrix=matrix, origin=origin, edges=edges, beam=beam), scale
+    cubes = Cubes(
+        data=data, weight=weight, seen=seen, matrix=matrix, origin=origin, edges=edges, beam=beam, dark=True
+    )  # fmt: skip
+    return cubes, scale
 
 
 def prepare_maps(maps):

@@ -57,6 +57,16 @@ def test_a_band_that_ends_within_the_line_leaves_the_disc_where_it_is(cubes, fra
     assert fact(found, "fit_inclination").item() == pytest.approx(fact(frame, "fit_inclination").item(), abs=0.25)
 
 
+def test_beyond_a_dark_band_there_is_nothing(cubes):
+    """As if channels of nothing had been added, but for what is told of the band."""
+    short = replace(cubes, data=cubes.data[:, 8:-8], seen=cubes.seen[:, 8:-8], edges=cubes.edges[:, 8:-8])
+    long = replace(cubes, data=cubes.data.clone())
+    long.data[:, :8], long.data[:, -8:] = 0, 0
+    found = make_frame(replace(short, dark=True), facts=36)
+    assert_close(found.image, make_frame(long, facts=36).image, rtol=0, atol=IMAGE)
+    assert float((found.image - make_frame(short, facts=36).image).abs().max()) > IMAGE
+
+
 def test_blank_channels_are_not_dark_ones(cubes, frame):
     blank = replace(cubes, data=cubes.data.clone(), seen=cubes.seen.clone())
     blank.data[:, 14:16], blank.seen[:, 14:16] = 0, 0
@@ -224,10 +234,8 @@ def test_a_batch_is_its_galaxies_one_by_one():
     batch = make_cubes({}, {"inclination": 20.0, "r_scale": 8.0}, {"pa": 200.0, "r_scale": 2.5}, snr=15.0)
     together = make_frame(batch)
     for i in range(3):
-        alone = make_frame(
-            type(batch)(**{f.name: v[i : i + 1] if (v := getattr(batch, f.name)) is not None else None
-                           for f in fields(batch)})
-        )  # fmt: skip
+        own = {name: value[i : i + 1] for name, value in vars(batch).items() if torch.is_tensor(value)}
+        alone = make_frame(replace(batch, **own))
         assert_close(alone.image, together.image[i : i + 1], rtol=0, atol=IMAGE)
         # A descent that has not come to its end goes by the rounding of another batch: a twentieth of an error or so.
         of_fit = torch.tensor([name.startswith("fit_") for name in FACTS])
