@@ -77,7 +77,9 @@ class Trainer:
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            like = {"facts": data["facts"].shape[1], "gated": True, "freedom": _FREEDOM}
+            # Reconstruction is of the density's draws: those of heavy tails would be all of its mean.
+            freedom = None if settings.objective == "reconstruction" else _FREEDOM
+            like = {"facts": data["facts"].shape[1], "gated": True, "freedom": freedom}
             if start is not None:
                 like = {name: start.settings[name] for name in like}
             self.encoder = KinematicEncoder(dropout=settings.dropout, **like).to(self.device)

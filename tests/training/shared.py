@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,7 +35,8 @@ def train(frames, objective, processes=None, steps=6):
     if objective == "fine-tune":
         draws = torch.stack([frames["targets"], frames["targets"] + 0.5], 1)
         data, start = frames | {"targets": draws, "weight": torch.tensor([[0.3, 0.7]]).repeat(len(draws), 1)}, _start()
-    trainer = Trainer(SETTINGS, data, OBJECTIVES[objective](frames), processes=processes, start=start)
+    settings = replace(SETTINGS, objective=objective)
+    trainer = Trainer(settings, data, OBJECTIVES[objective](frames), processes=processes, start=start)
     losses = []
 
     def note(step, mean):

@@ -98,7 +98,11 @@ def test_training_without_labels_raises_the_bound(objective, galaxies):
     image, facts, targets = galaxies
     data = {"image": image, "facts": facts, "targets": targets}
     # The truths set the scalings, as a prior does; the loss never sees them.
-    trainer = Trainer(Settings(samples=20 * 8, batch=8, rate=2e-3, average=0.5, dropout=0.0, seed=1), data, objective)
+    trainer = Trainer(
+        Settings(samples=20 * 8, batch=8, rate=2e-3, average=0.5, dropout=0.0, seed=1, objective="reconstruction"),
+        data,
+        objective,
+    )
     before = objective(trainer.encoder.eval(), data, torch.Generator().manual_seed(0))
     before.backward()
     for name, parameter in trainer.encoder.named_parameters():
