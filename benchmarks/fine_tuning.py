@@ -25,7 +25,7 @@ from kinematics_nn.decoder import DiscDecoder, Forms
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference.coverage import rank_row
 from kinematics_nn.inference.mock import Skies, draw_mock, mock_grid, observe_mock
-from kinematics_nn.inference.realisations import form_samples, network_draws
+from kinematics_nn.inference.realisations import NEAREST, form_samples, network_draws
 from kinematics_nn.network.frame import make_frame
 from kinematics_nn.network.prepare import prepare
 from kinematics_nn.network.targets import encode_targets
@@ -87,8 +87,8 @@ def score(path, weights, seed):
     with fits.open(path) as file:
         truth = {name: float(file[1].data[name][0]) for name in file[1].data.names}
     observation = observe(opened(str(path)))
-    targets, frame = network_draws(observation, 6000, seed=seed, weights=weights)
-    samples = form_samples(observation, FORMS, targets, frame, 2000)
+    targets, frame = network_draws(observation, NEAREST * 2000, seed=seed, weights=weights)
+    samples = form_samples(observation, FORMS, targets, frame)
     # Offsets count from the observation's own reference: the truth's, and pixels of the cube for what was found.
     _, (y0, _), (x0, _) = observation.header["crop"]
     first, matrix = np.array([observation.xi[0, 0], observation.eta[0, 0]]), observation.pixel_matrix

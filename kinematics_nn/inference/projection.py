@@ -36,7 +36,7 @@ Of 373 KinMS galaxies of the form 16 were above, of 385 others 270 (those of ``c
 
 
 def project(targets, frame, forms, scales, n=None):
-    """Parameters of ``forms`` for each draw, or for the ``n`` nearest to what the forms can make.
+    """Parameters of ``forms`` for each draw, or for the ``n`` nearest to what the forms can make (any, if they cannot).
 
     Parameters
     ----------
@@ -220,10 +220,13 @@ class _Shape:
 
     def left(self, wanted, r50, weights, best):
         """What curves near the ``best`` ones (n,) leave of draws (draw, 1 + 2 len(MULTIPLES)), to first order."""
-        rest = wanted - self.curves(best.expand(len(wanted), -1), r50)
-        jacobian = self.jacobian(best[None], r50.median()[None])[0, : wanted.shape[1]]
+        n = wanted.shape[1]
+        model = self.model(best.expand(len(wanted), -1), r50)
+        rest = torch.cat([wanted - model[:, :n], -model[:, n:]], 1)
+        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        jacobian = self.jacobian(best[None], r50.median()[None])[0]
         normal = jacobian.T @ weights @ jacobian + _PULL * torch.eye(len(best), dtype=best.dtype)
-        return rest - rest @ (weights @ jacobian @ torch.linalg.solve(normal, jacobian.T))
+        return (rest - rest @ (weights @ jacobian @ torch.linalg.solve(normal, jacobian.T)))[:, :n]
 
     def fit(self, wanted, r50, weights, best):
         """Free parameters (draw, n) by damped Gauss-Newton, every draw started from the ``best`` (n,)."""

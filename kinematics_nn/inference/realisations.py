@@ -140,7 +140,7 @@ def network_samples(observation, forms, n_samples, *, seed, device="cpu", weight
 def form_samples(observation, forms, targets, frame, n_samples=None):
     """Samples of the parameters of ``forms``, of what `network_draws` found of an observation.
 
-    One for each draw, or ``n_samples`` for those nearest to what the forms can make.
+    For the ``n_samples`` draws that are nearest to what the forms can make, by default one of `NEAREST`.
 
     Returns
     -------
@@ -149,6 +149,7 @@ def form_samples(observation, forms, targets, frame, n_samples=None):
     """
     with torch.no_grad():
         scales = observation_scales(observation)
+        n_samples = len(targets) // NEAREST if n_samples is None else n_samples
         disc, curve, light, possible_forms = project(targets, frame, forms, scales, n_samples)
     # The network measured on the cube's axis; speeds are the galaxy's own.
     scale = axis_scale(disc.vsys, observation.header["convention"])

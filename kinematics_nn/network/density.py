@@ -98,5 +98,5 @@ class ConditionalDensity(nn.Module):
         if self.freedom is None:
             return torch.randn(like.shape, **options)
         radius, angle = torch.rand(2, *like.shape, **options)
-        square = self.freedom * (radius.clamp(min=torch.finfo(like.dtype).tiny) ** (-2 / self.freedom) - 1)
+        square = self.freedom * ((1 - radius) ** (-2 / self.freedom) - 1)  # random numbers may be 0, and never 1
         return torch.sqrt(square) * torch.cos(2 * math.pi * angle)

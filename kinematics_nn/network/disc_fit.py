@@ -66,6 +66,8 @@ class DiscFit:
         Mean square of what is left, over noise.
     model : Tensor (batch, channel, minor, major)
         In the whole frame.
+
+    It keeps what it was fitted to, for `rendered`.
     """
 
     values: torch.Tensor

@@ -18,7 +18,7 @@ from .mirror import Oddness, mirror_mean, oddness
 from .moment_guess import moment_guess
 from .targets import MULTIPLES
 
-__all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "Cubes", "Frame", "make_frame"]
+__all__ = ["CHANNELS", "FACTS", "ODD_FACTS", "PIXELS", "PLANES", "WITHOUT_DISC", "Cubes", "Frame", "make_frame"]
 
 PIXELS, CHANNELS = 32, 24
 PLANES = CHANNELS // 2 + 3
@@ -59,7 +59,9 @@ ODD_FACTS = {
 """Facts that change sign under the mirror of the minor axis, and of the major axis with velocity."""
 
 
-_FIRST_OF_DISC = "disc_u"
+WITHOUT_DISC = FACTS.index("disc_u")
+"""How many of the first facts do without a fitted disc."""
+
 _AXES = ("u", "w", "v", "pa")  # of a Gauss-Newton step
 _FINE = 2 * CHANNELS  # channels of the steps against the disc: velocities hang on the steep sides of lines
 _MORE = 5  # Gauss-Newton steps where one side of the line is not in the band, and the moments' velocity is far off
@@ -188,13 +190,13 @@ def make_frame(cubes, steps=3, facts=None):
         facts[f"lopsided_{axis}"] = torch.asinh(odd.lopsided[:, k] / 0.1)
         facts[f"lopsided_error_{axis}"] = torch.log(odd.lopsided_error[:, k])
     facts["uneven"] = _unevenness(rest, bright, noise)
-    if _FIRST_OF_DISC in told:
+    if len(told) > WITHOUT_DISC:
         scales = FrameScales(
             beam_u=beam_u, beam_w=beam_w, pixel=pixel / extent, channel=channel / width, noise=noise,
             corr_u=corr[1], corr_w=corr[2], rms=torch.full_like(extent, 1 / _EXTENT), axis_ratio=axis_ratio,
         )  # fmt: skip
-        fine, _, seen = _resample(cubes, place, extent, width, _FINE)
-        facts |= _of_disc(sight, fine - mirror_mean(fine, seen), seen, scales)
+        fine, there, seen = _resample(cubes, place, extent, width, _FINE)
+        facts |= _of_disc(sight, fine - mirror_mean(fine, seen), there, seen, scales)
     facts = torch.stack([facts[name] for name in told], 1)
     return Frame(image, facts, east, north, pa, vsys, extent, width, flux)
 
@@ -227,14 +229,15 @@ def _stepped(cubes, place, extent, width):
     return place + torch.stack(move, 1), _Sight(mean, weight, seen, odd, step)
 
 
-def _of_disc(sight, odd, seen, scales):
+def _of_disc(sight, odd, weight, seen, scales):
     """The facts that a disc says, fitted to a frame's average: dict of Tensor (batch,).
 
-    ``odd`` is of the frame in finer channels, of which ``seen`` have data, where the last step has put it.
+    ``odd`` is of the frame in finer channels, of which ``seen`` have data, where the last step has put it; so is its
+    ``weight``.
     """
-    mean, weight = sight.mean, sight.weight
+    mean = sight.mean
     known = 0.5 * (sight.seen + sight.seen.flip(1))[:, CHANNELS // 2 :]
-    disc = fit_disc(mean[:, CHANNELS // 2 :, PIXELS // 2 :], _mirrored_quarter(weight), scales, known)
+    disc = fit_disc(mean[:, CHANNELS // 2 :, PIXELS // 2 :], _mirrored_quarter(sight.weight), scales, known)
     there, error, free, free_error = odd_step(odd, disc.rendered(_FINE), weight, scales, seen)
     facts = {}
     for kind, found, its in (("disc", there, error), ("disc_free", free, free_error)):

@@ -86,8 +86,8 @@ def prepare(observation, seed=0):
 def _pad_band(data, seen, edges, source):
     """Empty channels on either side of a line that has come to its end, up to the band of the simulations."""
     missing = max(0, _BAND - len(data))
-    ended = ~source[0].any(), ~source[-1].any()
-    low, high = (missing // max(1, sum(ended)) * bool(side) for side in ended)
+    ended = [bool(seen[end]) and not source[end].any() for end in (0, -1)]
+    low, high = (missing // max(1, sum(ended)) * side for side in ended)
     step = np.diff(edges).mean()
     edges = np.concatenate([edges[0] - step * np.arange(low, 0, -1), edges, edges[-1] + step * np.arange(1, high + 1)])
     return np.pad(data, ((low, high), (0, 0), (0, 0))), np.pad(seen, (low, high), constant_values=1), edges

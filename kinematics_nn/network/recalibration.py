@@ -65,7 +65,8 @@ def measure_ranks(encoder, data, floor, seed=0):
 
 def table_at(ranks, ranks_snr, facts):
     """Tables (galaxy, len(TARGETS), NODES) for galaxies with ``facts`` (galaxy, n), from those of `measure_ranks`."""
-    snr = facts[:, _SNR].clamp(ranks_snr[0], ranks_snr[-1])
+    # A galaxy whose facts are not finite spoils no other of its batch.
+    snr = facts[:, _SNR].nan_to_num().clamp(ranks_snr[0], ranks_snr[-1])
     above = torch.searchsorted(ranks_snr, snr).clamp(1, len(ranks_snr) - 1)
     low, high = ranks_snr[above - 1], ranks_snr[above]
     part = ((snr - low) / (high - low).clamp(min=1e-6))[:, None, None]

@@ -82,13 +82,21 @@ def _encoder(path, modified, device):
     from safetensors.torch import load_file
 
     from .encoder import KinematicEncoder
+    from .frame import FACTS, WITHOUT_DISC
     from .recalibration import TABLES
 
     info, tensors = _info(path, modified), load_file(path)
     if tensors["ranks"].ndim == 2:  # of before faint galaxies were measured apart: one table for all
         tensors["ranks"] = tensors["ranks"].repeat(TABLES, 1, 1)
         tensors["ranks_snr"] = torch.arange(TABLES).float()
-    settings = info["settings"] | {"facts": len(tensors["facts_mean"])}
+    facts = len(tensors["facts_mean"])
+    if WITHOUT_DISC < facts < len(FACTS):
+        raise KinematicsError(
+            f"{path.name}, whose frames had {facts} facts, of which the last have another meaning by now",
+            f"weights that are told {WITHOUT_DISC} or {len(FACTS)}",
+            "kinematics-nn train, again",
+        )
+    settings = info["settings"] | {"facts": facts}
     with torch.random.fork_rng():  # the initial weights are drawn, and thrown away
         encoder = KinematicEncoder(**settings)
     encoder.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in tensors.items()})

@@ -96,7 +96,7 @@ def _train(args, forms, ranges, title, output, device, processes):
     from tqdm import tqdm
 
     from ..network.weights import load_encoder
-    from .loop import Settings, Trainer
+    from .loop import FREEDOM, Settings, Trainer
     from .objectives import simulated_posterior
     from .reconstruction import Reconstruction
     from .store import SHARD, simulate_shards
@@ -120,9 +120,13 @@ def _train(args, forms, ranges, title, output, device, processes):
         galaxies=len(data["facts"]),
         forms=_listed(forms, args.input),
     )
-    trainer = Trainer(settings, data, objective, device, processes)
-    if args.start:
-        trainer.start_from(load_encoder(args.start))
+    freedom = FREEDOM if args.objective == "posterior" else None
+    start = load_encoder(args.start) if args.start else None
+    if start is not None:  # weights are those of the noise that they were trained with
+        freedom = start.settings["freedom"]
+    trainer = Trainer(settings, data, objective, device, processes, freedom=freedom)
+    if start is not None:
+        trainer.start_from(start)
     _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)})
     if processes.first:
         encoder = trainer.average.module.eval()

@@ -16,9 +16,13 @@ from ..network.encoder import KinematicEncoder
 from .objectives import simulated_posterior, target_floor
 from .parallel import Processes
 
-__all__ = ["Settings", "Trainer"]
+__all__ = ["FREEDOM", "Settings", "Trainer"]
 
-_FREEDOM = 5.0  # of the density's noise: one held-out galaxy in a thousand has hundreds of nat under normal noise
+FREEDOM = 5.0
+"""Of the density's noise: one held-out galaxy in a thousand has hundreds of nat under normal noise.
+
+Reconstruction is of the density's draws, and those of heavy tails would be all of its mean.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,13 @@ class Trainer:
         That share the work, and have met; by default this one alone.
     start : KinematicEncoder, optional
         To start from with its weights and scalings; by default new weights, and the scalings of ``data``.
+    freedom : float, optional
+        Of the density's noise, where there is no such start; normal by default.
     """
 
-    def __init__(self, settings, data, objective=simulated_posterior, device="cpu", processes=None, start=None):
+    def __init__(
+        self, settings, data, objective=simulated_posterior, device="cpu", processes=None, start=None, freedom=None
+    ):
         self.settings, self.objective, self.device = settings, objective, torch.device(device)
         self.processes = processes or Processes()
         self._rows = self.processes.rows(settings.batch)
@@ -77,8 +85,6 @@ class Trainer:
         self.shuffle = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            # Reconstruction is of the density's draws: those of heavy tails would be all of its mean.
-            freedom = None if settings.objective == "reconstruction" else _FREEDOM
             like = {"facts": data["facts"].shape[1], "gated": True, "freedom": freedom}
             if start is not None:
                 like = {name: start.settings[name] for name in like}

@@ -238,16 +238,20 @@ class Simulator:
 
 
 def _sizes(rng, ranges, batch):
-    """Beams and half-light radii (batch,), log-uniform whatever the beam, and whether they go to a small field.
+    """Beams and half-light radii (batch,), and whether they go to a small field.
+
+    Radii are log-uniform from what a beam resolves to the largest, whatever the beam.
 
     That costs less than half. All of a batch do or none, as often as discs are small.
     """
-    beam = log_uniform(rng, ranges.beam, _CANDIDATES * batch)
-    r50 = log_uniform(rng, (ranges.least_r50 * beam, ranges.r50), beam.shape)
-    is_small = r50 < ranges.r50 / 4
-    small = rng.random() < is_small.mean()
-    some = np.flatnonzero(is_small == small)[:batch]
-    return beam[some], r50[some], small
+    beam, r50, small = np.empty(0), np.empty(0), None
+    while len(beam) < batch:
+        beams = log_uniform(rng, ranges.beam, _CANDIDATES * batch)
+        sizes = log_uniform(rng, (ranges.least_r50 * beams, ranges.r50), beams.shape)
+        are_small = sizes < ranges.r50 / 4
+        small = bool(rng.random() < are_small.mean()) if small is None else small
+        beam, r50 = (np.append(old, new[are_small == small]) for old, new in ((beam, beams), (r50, sizes)))
+    return beam[:batch], r50[:batch], small
 
 
 def _line(rng, ranges, batch):

@@ -52,7 +52,7 @@ def test_drawn_together_they_are_of_the_same_posterior(observations, monkeypatch
 
 def test_forms_are_fitted_to_what_a_batch_gives(observations):
     (found,) = network_batch(observations[:1], 200 * NEAREST, seed=[7])
-    samples = form_samples(observations[0], FORMS, *found, 200)
+    samples = form_samples(observations[0], FORMS, *found)
     alone = network_samples(observations[0], FORMS, 200, seed=7)
     assert samples.keys() == alone.keys()
     np.testing.assert_array_equal(samples["inclination"], alone["inclination"])

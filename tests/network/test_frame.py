@@ -48,8 +48,7 @@ def test_shapes_and_names(frame):
 def test_a_band_that_ends_within_the_line_leaves_the_disc_where_it_is(cubes, frame, side):
     """A fifth of the line on one side has no data: its mirror says what is there."""
     inside = slice(13, None) if side == "low" else slice(None, -13)
-    edges = slice(13, None) if side == "low" else slice(None, -13)
-    cut = replace(cubes, data=cubes.data[:, inside], seen=cubes.seen[:, inside], edges=cubes.edges[:, edges])
+    cut = replace(cubes, data=cubes.data[:, inside], seen=cubes.seen[:, inside], edges=cubes.edges[:, inside])
     found = make_frame(cut)
     # The whole cube's are good to 0.2 channels of 14 km/s; moments of what is left are two channels off.
     assert float(found.vsys) == pytest.approx(DISC["vsys"], abs=5.0)

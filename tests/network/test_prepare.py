@@ -164,6 +164,17 @@ def test_blank_channels_are_told_from_empty_ones():
     assert len(seen) == cubes.data.shape[1] == 40
 
 
+def test_behind_blank_channels_nothing_is_known():
+    """A line has come to its end where a channel has data and no emission, and not where it has none."""
+    observation = make_observation(shape=(30, 60, 60))
+    valid = observation.valid.copy()
+    valid[-12:] = False  # in the midst of the line
+    emission = observation.emission & valid
+    cubes, _ = prepare(replace(observation, valid=valid, emission=emission, data=observation.data * valid))
+    assert cubes.data.shape[1] == 40
+    assert cubes.seen[0].tolist() == [1.0] * 28 + [0.0] * 12
+
+
 def test_blanks_and_noisy_borders_travel_as_weight():
     observation = make_observation()
     valid, rms = observation.valid.copy(), observation.rms.copy()

@@ -59,6 +59,12 @@ def test_tables_lie_between_those_of_fainter_and_brighter_galaxies():
     assert found.shape == (5, len(TARGETS), NODES)
 
 
+def test_a_galaxy_that_is_not_finite_has_a_table_all_the_same():
+    facts = torch.full((1, len(FACTS)), torch.nan)
+    ranks = torch.linspace(0, 1, NODES).repeat(TABLES, len(TARGETS), 1)
+    assert torch.isfinite(table_at(ranks, torch.arange(TABLES).float(), facts)).all()
+
+
 def test_faint_galaxies_and_bright_ones_are_measured_apart():
     """Draws that are twice too wide for faint galaxies alone."""
     n = 3000

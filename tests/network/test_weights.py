@@ -5,12 +5,14 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network import weights
 from kinematics_nn.network.encoder import KinematicEncoder
-from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
+from kinematics_nn.network.frame import FACTS, PIXELS, PLANES, WITHOUT_DISC
 from kinematics_nn.network.targets import TARGETS
 from kinematics_nn.network.weights import DEFAULT, list_weights, load_encoder, save_encoder, weights_info
 
@@ -112,3 +114,23 @@ def test_weights_that_were_trained_anew_are_read_anew(encoder, tmp_path, monkeyp
     os.utime(path, ns=(0, 1))  # the clock of a file system may be coarse
     assert weights_info("mine")["galaxies"] == 2
     assert load_encoder("mine") is not first
+
+
+def test_weights_of_facts_that_have_changed_are_refused(tmp_path):
+    with torch.random.fork_rng():
+        made = KinematicEncoder((8, 8, 16, 16), bottleneck=32, context=16, couplings=2, facts=WITHOUT_DISC + 1)
+    save_encoder(made, tmp_path / "older.safetensors", {})
+    with pytest.raises(KinematicsError, match="another meaning"):
+        load_encoder(str(tmp_path / "older.safetensors"))
+
+
+def test_weights_with_one_table_of_ranks_serve(encoder, tmp_path):
+    path = tmp_path / "older.safetensors"
+    save_encoder(encoder, path, {})
+    tensors = load_file(path)
+    tensors["ranks"] = tensors["ranks"][0]
+    del tensors["ranks_snr"]
+    with safe_open(path, framework="pt") as file:
+        save_file(tensors, path, metadata=file.metadata())
+    read = load_encoder(str(path))
+    assert_close(read.ranks, encoder.ranks)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from plain import PLAIN
+from scipy.stats import kstest
 from torch.testing import assert_close
 
 from kinematics_nn.network.frame import make_frame
 from kinematics_nn.network.targets import MULTIPLES, Disc, encode_targets
-from kinematics_nn.training.simulations import Ranges, Simulator
+from kinematics_nn.training.simulations import Ranges, Simulator, _sizes
 
 FWHM = 2.3548
 
@@ -172,3 +173,25 @@ def test_crops_keep_the_emission():
     blank = cut.weight == 0
     assert blank.any()
     assert (cut.data.abs().amax(1)[blank] == 0).all()
+
+
+def test_a_batch_is_whole_also_where_few_discs_go_to_its_field():
+    rng = np.random.default_rng(1)
+    ranges = Ranges(beam=(16.5, 17.5))
+    kinds = set()
+    for _ in range(300):
+        beam, r50, small = _sizes(rng, ranges, 16)
+        assert len(beam) == len(r50) == 16
+        assert ((r50 < 6.0) == small).all()
+        kinds.add(small)
+    assert kinds == {False, True}
+
+
+def test_sizes_are_log_uniform_whatever_the_beam():
+    rng = np.random.default_rng(2)
+    batches = [_sizes(rng, Ranges(), 1) for _ in range(4000)]  # a batch goes to one field
+    beam, r50 = (np.concatenate([batch[k] for batch in batches]) for k in (0, 1))
+    share = np.log(r50 / (0.35 * beam)) / np.log(24 / (0.35 * beam))
+    assert kstest(share, "uniform").pvalue > 1e-3
+    for part in (beam < 3, beam > 6):
+        assert kstest(share[part], "uniform").pvalue > 1e-3

@@ -145,6 +145,15 @@ def test_starts_from_weights(tmp_path, store, small):
             torch.testing.assert_close(load_file(second)[name], tensor, rtol=2e-3, atol=1e-6, msg=name)
 
 
+def test_weights_keep_the_noise_that_they_were_trained_with(tmp_path, store, small):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    cli.run(tiny(first, store))
+    cli.run(tiny(second, store, "--from", first, "--objective", "reconstruction"))
+    assert weights_info(str(first))["settings"]["freedom"] == weights_info(str(second))["settings"]["freedom"] == 5.0
+    cli.run(tiny(second, store, "--objective", "reconstruction", "--overwrite"))
+    assert weights_info(str(second))["settings"]["freedom"] is None
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A user who has trained nothing yet."""
