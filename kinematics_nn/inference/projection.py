@@ -208,7 +208,7 @@ class _Shape:
         """Free parameters (n,) of the median of the draws, from the best of many starts."""
         n = len(self.low)
         generator = torch.Generator().manual_seed(0)
-        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        weights = self._with_residuals(weights)
         middle = torch.cat([wanted.median(0).values, wanted.new_zeros(self.residuals)])
         starts = torch.logit(torch.rand(512, n, dtype=torch.float64, generator=generator).clamp(0.02, 0.98))
         starts[0] = self.start  # of many parameters none is near by chance: one start has every speed the galaxy's
@@ -223,7 +223,7 @@ class _Shape:
         n = wanted.shape[1]
         model = self.model(best.expand(len(wanted), -1), r50)
         rest = torch.cat([wanted - model[:, :n], -model[:, n:]], 1)
-        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        weights = self._with_residuals(weights)
         jacobian = self.jacobian(best[None], r50.median()[None])[0]
         normal = jacobian.T @ weights @ jacobian + _PULL * torch.eye(len(best), dtype=best.dtype)
         return (rest - rest @ (weights @ jacobian @ torch.linalg.solve(normal, jacobian.T)))[:, :n]
@@ -234,12 +234,16 @@ class _Shape:
         generator = torch.Generator().manual_seed(1)
         # The residuals are fitted as data are: each draw's to a draw of their own prior.
         prior = torch.randn(len(wanted), self.residuals, dtype=torch.float64, generator=generator)
-        weights = torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
+        weights = self._with_residuals(weights)
         wanted = torch.cat([wanted, prior], 1)
         free = best.expand(len(wanted), -1)
         # What the curves do not fix keeps its prior: each draw is pulled to a draw of the prior, not all to one point.
         own = torch.rand(len(wanted), n, dtype=torch.float64, generator=generator).clamp(1e-3, 1 - 1e-3)
         return self._descend(free, wanted, r50, weights, _ITERATIONS, torch.logit(own))[0]
+
+    def _with_residuals(self, weights):
+        """Weights of the curves, and those of the forms' own residuals, which are standard normal a priori."""
+        return torch.block_diag(weights, torch.eye(self.residuals, dtype=torch.float64))
 
     def _descend(self, start, wanted, r50, weights, iterations, anchor=None):
         """Levenberg-Marquardt, each draw damped on its own, with a pull to ``anchor`` that holds what nothing fixes."""

@@ -80,8 +80,7 @@ class DiscFit:
         """The model in another number of channels, which hold the mean brightness in each."""
         half = channels // 2
         edges = torch.arange(half + 1).to(self.values)[:, None] / half
-        model = self._disc.with_slopes(self.values, edges)[0] * (half / self._disc.channels)
-        return _whole(model.transpose(1, 2))
+        return _whole(self._disc.model(self.values, edges).transpose(1, 2) * (half / self._disc.channels))
 
     @property
     def r50(self):
@@ -226,13 +225,16 @@ class _QuarterDisc:
         scaled = self.across @ (cubes * weight * known).flatten(2)
         return (scaled.view(self.n, -1, self.major) @ self.along.transpose(1, 2)).view(cubes.shape)
 
-    def with_slopes(self, x, edges=None):
-        """The disc (batch, minor, channel, major) and its derivatives (batch, minor, parameter, channel, major).
+    def model(self, x, edges):
+        """The disc (batch, minor, channel, major) in channels with these ``edges`` (channel + 1, 1)."""
+        field = self._spectra(x, edges)[0]
+        field = (field.flatten(1, 2) @ self.smear).view(field.shape)
+        return (self._strips(x)[0] @ field.flatten(2)).view(self.n, self.minor, *field.shape[2:])
 
-        In the frame's channels, unless others have their ``edges`` (n, 1).
-        """
+    def with_slopes(self, x):
+        """The disc (batch, minor, channel, major) and its derivatives (batch, minor, parameter, channel, major)."""
         strips, by_cosine, by_sigma, cosine, sigma, height2 = self._strips(x)
-        fields = torch.stack(self._spectra(x, self.edges if edges is None else edges), 2)
+        fields = torch.stack(self._spectra(x, self.edges), 2)
         fields = (fields.flatten(1, 3) @ self.smear).view(fields.shape)
         out = (strips @ fields.flatten(2)).view(self.n, self.minor, *fields.shape[2:])
         # By way of the strips' places, and of how the height smears them; sines and cosines in place of the angle.

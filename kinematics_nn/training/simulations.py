@@ -50,7 +50,7 @@ class Ranges:
         beam of 0.7 to 2 fields.
     continuum : standard deviation of what is left of a continuum [noise], in ``continuum_share`` of the batches.
     mask_share, clip_share, blank_share : shares of the batches with a mask of some shape, with all but the emission set
-        to zero, and with one to four blank channels.
+        to zero (blank in half of them), and with one to four blank channels.
     cut : channels cut off at one end, uniform, in ``cut_share`` of the batches: a line at the edge of the band.
     fine : parts that channels are divided into, in ``fine_share`` of the batches: channels far narrower than the line.
     curves, lights : forms and their shares.
@@ -238,11 +238,10 @@ class Simulator:
 
 
 def _sizes(rng, ranges, batch):
-    """Beams and half-light radii (batch,), and whether they go to a small field.
+    """Beams and half-light radii (batch,) [pixel], and whether they go to the small field, which costs less than half.
 
-    Radii are log-uniform from what a beam resolves to the largest, whatever the beam.
-
-    That costs less than half. All of a batch do or none, as often as discs are small.
+    Radii are log-uniform from what a beam resolves to the largest, whatever the beam. All of a batch go to one field,
+    to the small one as often as discs are small.
     """
     beam, r50, small = np.empty(0), np.empty(0), None
     while len(beam) < batch:

@@ -11,6 +11,7 @@ from ..network.frame import Cubes
 __all__ = ["Telescope"]
 
 _FWHM = 2.3548
+_BLANK = 0.5  # of the cubes with all but the emission cut away, in which the rest is blank and not zero
 
 
 class Telescope:
@@ -83,7 +84,7 @@ class Telescope:
             data, weight = data * inside[:, None], weight * inside
         if rng.random() < r.clip_share:
             data = self._clip(data, beam, ratio)
-            if rng.random() < 0.5:  # blank, where it is not zero
+            if rng.random() < _BLANK:
                 lit = data != 0
                 weight, seen = weight * lit.any(1), seen * lit.flatten(2).any(2)
         if rng.random() < r.blank_share:
