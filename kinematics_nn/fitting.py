@@ -78,7 +78,8 @@ def fit(
         Of the galaxy: radii are then given in kpc too.
     fixed : dict, optional
         Parameters to hold, name to value, within the limits of the form; radii may be lengths where ``distance`` is
-        given. The network alone cannot hold any.
+        given. The centre is held by ``ra`` and ``dec`` (ICRS), ``x`` and ``y`` (0-based pixels), or ``east`` and
+        ``north``. The network alone cannot hold any.
     priors : dict, optional
         Parameter name to (mean, standard deviation), ``dict(low=, high=)``, flat between the two, or a frozen
         `scipy.stats` distribution (then in km/s, arcsec, deg); radii may be lengths where ``distance`` is given. They
@@ -107,6 +108,7 @@ def fit(
     ----------
     .. [1] Dawson, Davis, Gomez & Schock (2021), MNRAS 503, 574.
     """
+    from .centre import CENTRES, as_offsets
     from .constraints import model_constraints, with_constraints
     from .decoder import Forms
     from .forms import get_form
@@ -132,10 +134,11 @@ def fit(
     n_samples, seed = int(n_samples), fresh_seed(seed)
     info = weights_info(weights)
     check_weights(info, forms)
-    # Refused before the cube is read, but for the flux, whose unit only the cube knows.
+    # Refused before the cube is read, but for the flux, whose unit only the cube knows, and for a centre in its frame.
     check_priors(method, priors, forms)
     for read, what in ((own_priors, priors), (held_values, fixed)):
-        read({name: value for name, value in what.items() if name != "flux"}, forms, u.one, distance)
+        later = {"flux", *(name for pair in CENTRES for name in pair if what is fixed)}
+        read({name: value for name, value in what.items() if name not in later}, forms, u.one, distance)
     cube = opened(cube)
     observation = observe(
         cube,
@@ -148,6 +151,7 @@ def fit(
         integrate_pixels=integrate_pixels,
         lsf=lsf,
     )
+    fixed = as_offsets(fixed, priors, observation)
     forms = Forms(**{slot: getattr(forms, slot).for_observation(observation) for slot in forms.slots})
     log.debug(f"observation of {observation.data.shape} voxels, {observation.emission.sum()} of them emission")
     options = {

@@ -115,7 +115,9 @@ def held_values(fixed, forms, flux_unit, distance=None):
     for name, value in fixed.items():
         if name not in forms.parameter_names:
             raise KinematicsError(
-                f"fixed={{{name!r}: ...}}", f"one of {', '.join(forms.parameter_names)}", "fit(fixed=...)"
+                f"fixed={{{name!r}: ...}}",
+                f"one of {', '.join(forms.parameter_names)}, ra and dec, x and y",
+                "fit(fixed=...)",
             )
         unit = u.Unit(columns[name][0])
         given = f"fixed={{{name!r}: {value!r}}}"

@@ -11,7 +11,7 @@ from scipy import stats
 from spectral_cube import DaskSpectralCube, SpectralCube
 
 from kinematics_nn import fit, simulate
-from kinematics_nn.errors import KinematicsError, NoEmission
+from kinematics_nn.errors import KinematicsError
 from kinematics_nn.forms import list_forms
 from kinematics_nn.models import ArctanRotationCurve, TanhRotationCurve
 
@@ -384,22 +384,63 @@ def test_a_distance_gives_radii_in_kpc(cube):
     assert ratio[0].to_value(u.kpc / u.arcsec) == pytest.approx(10e3 / 206264.8, rel=1e-5)
 
 
-def test_lengths_are_held_and_known_at_a_distance(cube, monkeypatch):
+class Enough(Exception):
+    pass
+
+
+def refined_with(monkeypatch, cube, **given):
+    """What the refined method is called with."""
     seen = {}
 
     def stop(*args, **options):
         seen.update(options)
-        raise NoEmission("enough")
+        raise Enough
 
     monkeypatch.setattr("kinematics_nn.methods._refined", stop)
-    with pytest.raises(NoEmission):
-        fit(
-            cube,
-            distance=10 * u.Mpc,
-            fixed={"r_turn": 0.2 * u.kpc},
-            priors={"r_scale": (0.4 * u.kpc, 50 * u.pc)},
-            thickness=30 * u.pc,
-        )
+    with pytest.raises(Enough):
+        fit(cube, **given)
+    return seen
+
+
+@pytest.mark.parametrize("names", [("ra", "dec"), ("x", "y")])
+def test_a_centre_is_held_where_the_results_say_it_is(cube, fitted, monkeypatch, names):
+    row = {name: value(fitted, name)[0] for name in ("east", "north", *names)}
+    held = refined_with(monkeypatch, cube, fixed={name: row[name] for name in names})["fixed"]
+    # A ten-thousandth of an arcsecond: the digits of a position in degrees
+    assert held == pytest.approx({name: row[name] for name in ("east", "north")}, abs=1e-4)
+    unit = {"ra": u.deg, "x": u.pix}[names[0]]
+    again = refined_with(monkeypatch, cube, fixed={name: row[name] * unit for name in names})["fixed"]
+    assert again == held
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"fixed": {"ra": 180.0}}, "ra held, and no dec"),
+        ({"fixed": {"y": 3}}, "y held, and no x"),
+        ({"fixed": {"x": 20, "y": 20, "east": 0}}, "a centre by x and y, and east"),
+        ({"fixed": {"x": 20, "y": 20, "ra": 180, "dec": 0}}, "a centre by ra and dec, and x, y"),
+        ({"fixed": {"x": 20, "y": 20}, "priors": {"north": (0, 1)}}, "a centre by x and y, and north"),
+        ({"fixed": {"ra": 180 * u.km, "dec": 0}}, "one value each in deg"),
+        ({"fixed": {"ra": 180, "dec": 100}}, "from -90 to 90"),
+        ({"fixed": {"x": 20, "y": 70}}, r"\(20.0, 70.0\).*in the image, of 48 x 48"),
+        ({"fixed": {"ra": 10, "dec": 0}}, "in the image"),
+    ],
+)
+def test_a_centre_that_is_none(cube, given, named):
+    with pytest.raises(KinematicsError, match=named):
+        fit(cube, **given)
+
+
+def test_lengths_are_held_and_known_at_a_distance(cube, monkeypatch):
+    seen = refined_with(
+        monkeypatch,
+        cube,
+        distance=10 * u.Mpc,
+        fixed={"r_turn": 0.2 * u.kpc},
+        priors={"r_scale": (0.4 * u.kpc, 50 * u.pc)},
+        thickness=30 * u.pc,
+    )
     # 20.6265 arcsec a kpc
     assert seen["fixed"] == pytest.approx({"r_turn": 4.1253, "thickness": 0.618795}, rel=1e-4)
     assert seen["priors"][0].normal == pytest.approx((8.2506, 1.03132), rel=1e-4)
