@@ -3,7 +3,7 @@
 ``python benchmarks/real_galaxies.py [FOLDER]`` prints one table, and writes each galaxy's figures to the folder.
 """
 
-import sys
+import argparse
 import warnings
 from pathlib import Path
 
@@ -63,4 +63,6 @@ def main(folder=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="for pictures of every galaxy")
+    main(parser.parse_args().folder)

@@ -18,11 +18,10 @@ def read_cube(name):
     """A cube by its path, or by the name of a data set."""
     from astropy.io.fits.verify import VerifyWarning
     from astropy.wcs import FITSFixedWarning
-    from spectral_cube import SpectralCube
-    from spectral_cube.io.fits import FITSReadError
     from spectral_cube.utils import StokesWarning
 
     from .. import datasets
+    from ..observation import opened
 
     path = Path(name)
     if not path.exists():
@@ -36,10 +35,7 @@ def read_cube(name):
         # What astropy mends in old headers is nothing to act on here.
         for category in (FITSFixedWarning, StokesWarning, VerifyWarning):
             warnings.simplefilter("ignore", category)
-        try:
-            return SpectralCube.read(str(path))
-        except (FITSReadError, TypeError, ValueError) as error:
-            raise KinematicsError(f"{path} does not read as a cube ({error})", "a spectral-line cube") from error
+        return opened(path)
 
 
 def cut_slab(cube, args):

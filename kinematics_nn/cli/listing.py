@@ -13,9 +13,13 @@ def info(args):
 
     from .. import __version__
     from ..forms import get_form
+    from ..inference.space import DISC_PRIORS
     from ..network.weights import list_weights, weights_info
 
     print(f"kinematics_nn {__version__}")
+    print("\npriors of the disc")
+    for name, text in DISC_PRIORS.items():
+        print(f"  {name:<20} {text}")
     print("\npriors of the default forms (all forms: kinematics-nn forms)")
     for kind, name in zip(KINDS, ("arctan", "exponential", "constant"), strict=True):
         for parameter in get_form(name, kind).parameters:

@@ -43,9 +43,9 @@ class BrokenMock(Mock):
 def break_mock(rng, forms):
     """Draw a mock as `draw_mock` does, and break it in one of `BREAKS`, each as often.
 
-    The half-light radius stays, and the speed at 1.31 of it: holes are those of ``exponential_hole`` and the curves
-    those of ``nfw``, or of ``brandt`` with its peak within 1.5 half-light radii, with their other parameters from
-    their priors.
+    The flux and the half-light radius of the profile stay, and the speed at 1.31 of it: holes are those of
+    ``exponential_hole`` and the curves those of ``nfw``, or of ``brandt`` with its peak within 1.5 half-light radii,
+    with their other parameters from their priors.
 
     Parameters
     ----------
@@ -107,20 +107,22 @@ def render_broken(mock, rng):
     grid = mock_grid(mock)
     decoder = DiscDecoder(grid, mock.forms)
     parameters = torch.tensor([[mock.values[name] for name in mock.forms.parameter_names]], dtype=grid.xi.dtype)
-    light = torch.as_tensor(_light_map(mock, rng, decoder), dtype=grid.xi.dtype)[None]
+    light = torch.as_tensor(_light_map(mock, rng, decoder), dtype=grid.xi.dtype)
     with torch.no_grad():
-        return decoder.beam(decoder.sky(parameters, light))[0].numpy()
+        sky = decoder.sky(parameters)
+        column = sky[0].sum(0)
+        return decoder.beam(sky * light * (column.sum() / (column * light).sum()))[0].numpy()
 
 
 def _light_map(mock, rng, decoder):
-    """What the light is multiplied by, over the padded field (y, x)."""
+    """What the light is multiplied by, but for a factor, over the padded field (y, x)."""
     from scipy.ndimage import gaussian_filter
 
     shape = decoder.field.shape
     if mock.how == "clumpy":
         sigma = CLUMP_BEAMS * np.sqrt(mock.beam[0] * mock.beam[1])
         clumps = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
-        return np.exp(CLUMPS * clumps / clumps.std() - 0.5 * CLUMPS**2)
+        return np.exp(CLUMPS * clumps / clumps.std())
     if mock.how == "lopsided":
         disc = torch.tensor([[mock.truth[name] for name in ("inclination", "pa", "east", "north")]])
         radius, azimuth = (of[0].reshape(shape).numpy() for of in disc_plane(disc, decoder.field))

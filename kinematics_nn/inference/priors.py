@@ -85,10 +85,13 @@ class UserPrior:
                 raise wrong from error
 
         if hasattr(given, "logpdf"):
-            std = getattr(given, "std", None) or given.standard_deviation
-            moments = float(given.mean()), float(std())
+            try:
+                std = getattr(given, "std", None) or given.standard_deviation
+                moments = float(given.mean()), float(std())
+                support = tuple(map(float, given.support()))
+            except (AttributeError, TypeError, ValueError) as error:  # of several variates, say
+                raise wrong from error
             known = np.isfinite(moments).all() and moments[1] > 0
-            support = tuple(map(float, given.support()))
             return cls(name, given.logpdf, None, moments if known else None, support, given)
         if isinstance(given, Mapping):
             unknown = ", ".join(repr(key) for key in given if key not in ("low", "high"))
@@ -99,6 +102,10 @@ class UserPrior:
                     f"priors={{{name!r}: dict(low=, high=)}}",
                 )
             low, high = number(given.get("low", -np.inf)), number(given.get("high", np.inf))
+            if name == "pa" and not high - low <= 360:  # an angle has no end
+                raise KinematicsError(
+                    f"priors['pa'] = {given!r}", "both bounds, within a turn", 'priors={"pa": dict(low=-90, high=90)}'
+                )
             if not low < high:
                 raise KinematicsError(
                     f"priors[{name!r}] from {low:g} to {high:g} {unit}".rstrip(),
@@ -173,7 +180,8 @@ def user_priors(priors, units, distance=None):
     return [UserPrior.of(name, given, units[name], distance) for name, given in priors.items()]
 
 
-def _default_log_density(name, values, form_priors):
+def _default_log_density(name, samples, form_priors):
+    values = samples[name]
     if name == "inclination":
         return np.log(np.sin(np.deg2rad(np.clip(values, 0.1, 90))))
     if name in ("pa", "east", "north", "vsys"):
@@ -181,8 +189,8 @@ def _default_log_density(name, values, form_priors):
     if name in form_priors:
         default = form_priors[name]
         return default.log_prob(np.clip(values, default.lo, default.hi))
-    if name == "thickness":  # log-uniform with a share at 0: the network knows it down to a hundredth of its size
-        return -np.log(values + 0.01 * np.median(values) + 1e-12)
+    if name == "thickness":  # log-uniform with a share at 0: the network knows it down to a hundredth of r50
+        return -np.log(values + 0.01 * samples["r50"] + 1e-12)
     return -np.log(np.clip(values, 1e-12, None))
 
 
@@ -195,7 +203,7 @@ def prior_weights(samples, priors, form_priors=None):
     Parameters
     ----------
     samples : dict
-        Name to (n,) array, in inside units.
+        Name to (n,) array, in inside units; for a prior on ``thickness``, with ``r50``.
     priors : list of UserPrior
     form_priors : dict, optional
         Name to the default `~kinematics_nn.forms.Prior` of a form's parameter, absolute.
@@ -211,7 +219,7 @@ def prior_weights(samples, priors, form_priors=None):
         # An angle is the same one turn on, and its draws may lie on any branch.
         turns = (-720, -360, 0, 360, 720) if prior.name == "pa" else (0,)
         log_weight += np.logaddexp.reduce([prior.log_density(values + turn) for turn in turns])
-        log_weight -= _default_log_density(prior.name, values, form_priors or {})
+        log_weight -= _default_log_density(prior.name, samples, form_priors or {})
     if not np.isfinite(log_weight).any():
         names = ", ".join(prior.name for prior in priors)
         raise KinematicsError(

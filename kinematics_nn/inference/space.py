@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from ..forms.priors import LogUniform, Normal, Uniform, scale_factor
 from .priors import Cut
 
-__all__ = ["LIMITS", "PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
+__all__ = ["DISC_PRIORS", "LIMITS", "PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
 
 PA_UNIT = 10.0
 """Degrees that a unit of the position angle's variate stands for: it has no normal prior."""
@@ -20,6 +20,15 @@ THICKNESS = (0.02, 0.3)
 """Limits of the log-uniform prior of the scale height over the disc's scale, r50 / 1.678."""
 THIN_SHARE = 0.25
 """Share of the prior of infinitely thin discs."""
+DISC_PRIORS = {
+    "inclination": "isotropic, 0 to 90 deg",
+    "pa": "Uniform over a turn",
+    "east, north": "Normal about the middle of the crop, a quarter of its extent wide",
+    "vsys": "Normal about the middle of the crop's channels, a quarter of their range wide",
+    "flux": "Normal about 0, ten times the detected flux wide",
+    "thickness": f"0 for {THIN_SHARE:.0%}, else LogUniform {THICKNESS[0]:g} to {THICKNESS[1]:g} r50/1.678",
+}
+"""What the default priors are of what every disc has, in words."""
 
 _EDGE = 1e-9
 _FAR = 5.0  # standard deviations of the default prior of centre and vsys, where it is as good as nothing

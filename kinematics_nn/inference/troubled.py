@@ -8,8 +8,9 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ..decoder import regular_grid
-from ..training.morphology import light_map
+from ..training.morphology import AWAY, light_map
 from ..training.simulations import Ranges
+from ..training.telescope import BLANKS, CLIP, EDGE, MASK
 from .broken import BrokenMock
 from .mock import PIXEL
 from .varied import vary_mock
@@ -17,11 +18,6 @@ from .varied import vary_mock
 __all__ = ["TroubledMock", "spoil_cube", "trouble_mock", "troubled_disc"]
 
 CUT = (0.05, 0.45)  # of the line, beyond the end of the band
-BLANKS = (1, 5)  # channels, from and to below
-EDGE = (0.7, 2.0)  # FWHM of the primary beam, over the field
-NEIGHBOUR = (0.3, 0.5)  # of the field, how far off
-MASK = (0.15, 0.4)  # of the field
-CLIP = (1.5, 4.0)  # noise of the smoothed cube
 _OUT = 4.0  # half-light radii that the map of the light goes to
 _WARP = 0.15  # half-light radii over which a warp sets in
 
@@ -98,7 +94,7 @@ def trouble_mock(rng, forms):
     # Numbers of their own: what these came after is drawn as before.
     (rng,) = rng.spawn(1)
     if rng.random() < r.neighbour_share:
-        away, angle = rng.uniform(*NEIGHBOUR), rng.uniform(0, 2 * np.pi)
+        away, angle = rng.uniform(*AWAY), rng.uniform(0, 2 * np.pi)
         peak = np.exp(rng.uniform(*np.log(r.neighbour)))
         troubles["neighbour"] = peak, away * np.cos(angle), away * np.sin(angle), rng.uniform(-0.25, 0.25)
     if rng.random() < r.mask_share:

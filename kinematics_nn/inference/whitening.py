@@ -53,15 +53,15 @@ class Whitener:
 
     def __init__(self, observation, least_white=0.05, most=400_000):
         covariance = beam_covariance(observation.beam, observation.pixel_matrix)
-        # Across the beam where it is narrowest along each axis.
-        fwhm = _FWHM * np.sqrt(np.linalg.det(covariance) / np.diag(covariance)[[0, 1]])[::-1]
+        # Across the beam through its middle, along (y, x): of the covariance over (x, y), det / var(x) is var(y | x).
+        fwhm = _FWHM * np.sqrt(np.linalg.det(covariance) / np.diag(covariance))
         shape = observation.shape
         # A tenth more than half a beam costs less than the pixels that it saves.
         spacing = np.maximum(1, np.floor(0.55 * fwhm)).astype(int)
-        while np.prod(shape) / np.prod(spacing) > most and (spacing < fwhm).all():
-            spacing += 1
         # In threes, where the disc can be rendered on every third of its pixels.
         spacing = np.where(spacing >= 6, spacing // 3 * 3, spacing)
+        while np.prod(shape) / np.prod(spacing) > most and (spacing < fwhm).all():
+            spacing += np.where(spacing >= 6, 3, 1)
         self.spacing = spacing
         self.step = float((spacing / np.maximum(fwhm, 1)).max())
         rows, columns = (np.arange((n % step) // 2, n, step) for n, step in zip(shape[1:], spacing, strict=True))

@@ -97,6 +97,6 @@ class ConditionalDensity(nn.Module):
         options = {"dtype": like.dtype, "device": like.device, "generator": generator}
         if self.freedom is None:
             return torch.randn(like.shape, **options)
-        radius, angle = torch.rand(2, *like.shape, **options)
+        radius, angle = (torch.rand(like.shape, **options) for _ in range(2))
         square = self.freedom * ((1 - radius) ** (-2 / self.freedom) - 1)  # random numbers may be 0, and never 1
         return torch.sqrt(square) * torch.cos(2 * math.pi * angle)

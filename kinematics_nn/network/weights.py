@@ -86,6 +86,10 @@ def _encoder(path, modified, device):
     from .recalibration import TABLES
 
     info, tensors = _info(path, modified), load_file(path)
+    if "ranks" not in tensors or "facts_mean" not in tensors:
+        raise KinematicsError(
+            f"{path.name} without the tensors of an encoder", "weights that this package wrote", "kinematics-nn train"
+        )
     if tensors["ranks"].ndim == 2:  # of before faint galaxies were measured apart: one table for all
         tensors["ranks"] = tensors["ranks"].repeat(TABLES, 1, 1)
         tensors["ranks_snr"] = torch.arange(TABLES).float()
@@ -114,13 +118,15 @@ def weights_info(name=DEFAULT):
 
 @lru_cache(maxsize=4)
 def _info(path, modified):
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata()
+    needed = "weights that this package wrote", "kinematics-nn train"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+    except (SafetensorError, OSError) as error:
+        raise KinematicsError(f"{path.name}, which cannot be read ({error})", *needed) from error
     if "settings" not in (metadata or {}):
-        raise KinematicsError(
-            f"{path.name} without the settings of an encoder", "weights that this package wrote", "kinematics-nn train"
-        )
+        raise KinematicsError(f"{path.name} without the settings of an encoder", *needed)
     info = {key: json.loads(value) for key, value in metadata.items()}
     return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **info}

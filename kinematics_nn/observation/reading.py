@@ -10,7 +10,7 @@ from astropy.wcs import FITSFixedWarning
 from spectral_cube import SpectralCube, StokesSpectralCube
 from spectral_cube.spectral_cube import BaseSpectralCube
 
-from kinematics_nn.errors import StokesCube, TooLarge
+from kinematics_nn.errors import KinematicsError, StokesCube, TooLarge
 
 __all__ = ["check_memory", "cube_header", "opened", "read"]
 
@@ -33,13 +33,15 @@ def opened(cube):
 
     Raises
     ------
+    KinematicsError
+        If the file does not read as a cube.
     StokesCube
         If it holds several Stokes components.
     TypeError
         If it is neither a cube nor a path.
     """
     if isinstance(cube, (str, Path)):
-        cube = SpectralCube.read(str(cube))
+        cube = _from_file(cube)
     if isinstance(cube, StokesSpectralCube):
         raise StokesCube(
             f"a Stokes cube of {', '.join(cube.components)}", "one of intensity", "cube.I.kinematics.fit()"
@@ -49,6 +51,17 @@ def opened(cube):
             f"expected a SpectralCube or the path of one, got {type(cube).__name__}: SpectralCube.read(path)"
         )
     return cube
+
+
+def _from_file(path):
+    try:
+        return SpectralCube.read(str(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # any, as formats have readers of their own: one answer for all of them
+        raise KinematicsError(
+            f"{path} does not read as a cube ({error})", "a spectral-line cube", "SpectralCube.read(path, format=...)"
+        ) from error
 
 
 def cube_header(cube):

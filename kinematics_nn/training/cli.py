@@ -120,10 +120,10 @@ def _train(args, forms, ranges, title, output, device, processes):
         galaxies=len(data["facts"]),
         forms=_listed(forms, args.input),
     )
-    freedom = FREEDOM if args.objective == "posterior" else None
     start = load_encoder(args.start) if args.start else None
-    if start is not None:  # weights are those of the noise that they were trained with
-        freedom = start.settings["freedom"]
+    freedom = FREEDOM if start is None else start.settings["freedom"]
+    if args.objective == "reconstruction":  # whose mean far draws of heavy tails would be all of
+        freedom = None
     trainer = Trainer(settings, data, objective, device, processes, freedom=freedom)
     if start is not None:
         trainer.start_from(start)

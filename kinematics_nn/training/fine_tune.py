@@ -225,6 +225,10 @@ def refined_targets(fit):
     disc = disc_of(fit.forms, values, fit.observation.header)
     targets = encode_targets(replace(disc, flux=disc.flux / unit), frame).float()
     good = possible(targets)
+    if not good.any():
+        raise KinematicsError(
+            "a posterior of which no disc fits into the cube's frame", "one that does", "fit(region=...)"
+        )
     weight = torch.as_tensor(weight[heavy])[good]
     return frame, targets[good], (weight / weight.sum()).float()
 
@@ -295,6 +299,8 @@ def _fit(task):
         frame, targets, weight = refined_targets(fitted)
     except KinematicsError as error:
         return path, " ".join(str(error).split())
+    except Exception as error:  # a file among hundreds that brings down a library is no reason to stop at it
+        return path, f"{type(error).__name__}: {' '.join(str(error).split())}"
     about = {
         "flags": list(fitted.flags),
         "n_draws": len(weight),

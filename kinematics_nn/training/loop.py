@@ -173,6 +173,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "generators": (self.generator.get_state(), self.shuffle.get_state()),
             "order": self._order,
+            "device": self.device.type,
             "progress": {"step": self.step, "seconds": self.seconds, "curve": self.curve},
         }
         temporary = Path(path).with_suffix(".part")
@@ -187,6 +188,12 @@ class Trainer:
                 f"{path} was made with the settings {state['settings']}, this run has {asdict(self.settings)}",
                 "the same settings, to go on",
                 "train --overwrite, to start anew",
+            )
+        if state.get("device", self.device.type) != self.device.type:  # whose random numbers are others
+            raise KinematicsError(
+                f"{path} was made on {state['device']}, this run is on {self.device.type}",
+                "the same kind of device, to go on",
+                f"train --device {state['device']}",
             )
         self.encoder.load_state_dict(state["encoder"])
         self.average.load_state_dict(state["average"])

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-__all__ = ["clumps", "disc_plane", "light_map", "neighbour", "warped"]
+__all__ = ["AWAY", "clumps", "disc_plane", "light_map", "neighbour", "warped"]
 
+AWAY = (0.3, 0.5)
+"""How far off a neighbour is [field]."""
 _LEAST_COSINE = 0.15  # of the inclination: nearer to edge-on, what a thin disc's plane says of a pixel is lost
 
 
@@ -104,7 +106,7 @@ def warped(ranges, rng, parameters, grid, r50):
 def neighbour(ranges, rng, clean):
     """Cubes (batch, channel, y, x) of another disc of the batch, off to a side and in velocity, and fainter."""
     ny, nx = clean.shape[2:]
-    angle, away = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 0.5)
+    angle, away = rng.uniform(0, 2 * math.pi), rng.uniform(*AWAY)
     shift = int(rng.integers(-10, 11)), int(ny * away * math.sin(angle)), int(nx * away * math.cos(angle))
     other = clean.roll(1, 0).roll(shift, (1, 2, 3))
     peaks = clean.amax((1, 2, 3), keepdim=True) / other.amax((1, 2, 3), keepdim=True).clamp(min=1e-30)

@@ -17,6 +17,7 @@ __all__ = ["FreeCurve", "FreeLight", "Reconstruction"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 _PAD = 6
+_EXACT = 0.01  # of the brightest voxel: what the frame's own interpolation leaves, and no measured noise goes below
 
 
 def _parameters(name, unit):
@@ -111,12 +112,15 @@ class Reconstruction:
         seen = torch.sinh(image[:, : CHANNELS // 2])
         weight = image[:, -1:]
         model = self.render(targets, fact, seen)
-        noise = torch.exp(fact["noise"])[:, None, None, None] / 2  # four mirror images averaged
+        measured = torch.exp(fact["noise"]) / 2  # four mirror images averaged
+        noise = torch.maximum(measured, _EXACT * seen.amax((1, 2, 3)))
         independent = self._voxels_a_sample(fact)
-        even = -0.5 * (((seen - model) / noise) ** 2 * (weight > 0.5)).sum((1, 2, 3)) / independent
+        even = -0.5 * (((seen - model) / noise[:, None, None, None]) ** 2 * (weight > 0.5)).sum((1, 2, 3)) / independent
         t = dict(zip(TARGETS, targets.unbind(1), strict=True))
+        # The step's errors are those of independent voxels, and of the noise that was measured.
+        wider = torch.sqrt(independent) * noise / measured
         odd = sum(
-            -0.5 * (scale * torch.sinh(t[name].clamp(-8, 8)) / torch.exp(fact[error])) ** 2
+            -0.5 * (scale * torch.sinh(t[name].clamp(-8, 8)) / (wider * torch.exp(fact[error]))) ** 2
             for name, error, scale in (
                 ("pa", "error_pa", 0.05), ("u", "error_u", 0.02), ("w", "error_w", 0.02), ("vsys", "error_v", 0.02),
             )

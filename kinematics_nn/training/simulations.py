@@ -195,7 +195,7 @@ class Simulator:
             np.ones(batch), thickness, dispersion, *curve_values, *light_values,
         ]  # fmt: skip
         parameters = torch.as_tensor(np.stack(columns, 1), dtype=torch.float32, device=self.telescope.device)
-        clean = self._render(curve, light, parameters, beam, ratio, self._tensor(r50))
+        clean, brighter = self._render(curve, light, parameters, beam, ratio, self._tensor(r50))
         other = neighbour(r, rng, clean) if rng.random() < r.neighbour_share else None
         cubes, rms = self.telescope(clean, log_uniform(rng, r.snr, batch), beam, ratio, other)
         radii = np.array(MULTIPLES) * r50[:, None]
@@ -204,7 +204,7 @@ class Simulator:
         profile = light.evaluate(radii, *columns[1]) / light.total(*columns[1]) * 2 * np.pi * r50[:, None] ** 2
         disc = Disc(
             inclination=torch.deg2rad(parameters[:, 0]), pa=torch.deg2rad(parameters[:, 1]), east=parameters[:, 2],
-            north=parameters[:, 3], vsys=parameters[:, 4], flux=1 / rms, dispersion=parameters[:, 7],
+            north=parameters[:, 3], vsys=parameters[:, 4], flux=brighter / rms, dispersion=parameters[:, 7],
             thickness=parameters[:, 6], r50=self._tensor(r50), speed=self._tensor(speed), light=self._tensor(profile),
         )  # fmt: skip
         return cubes, disc
@@ -213,6 +213,7 @@ class Simulator:
         return self.telescope.tensor(array)
 
     def _render(self, curve, light, parameters, beam, ratio, r50):
+        """Clean cubes of profiles of a flux of one, and what it is with the light uneven (batch,)."""
         from ..forms.registry import get_form
 
         key = curve.name, light.name, self.shape
@@ -230,11 +231,14 @@ class Simulator:
         light_of = light_map(self.ranges, rng, self.generator, parameters, field, r50)
         if rng.random() < self.ranges.warp_share:
             outer, inside, outside = warped(self.ranges, rng, parameters, field, r50)
-            sky = decoder.sky(parameters, light_of * inside) + decoder.sky(outer, light_of * outside)
+            sky = decoder.sky(parameters, inside) + decoder.sky(outer, outside)
         else:
-            sky = decoder.sky(parameters, light_of)
+            sky = decoder.sky(parameters)
+        column = sky.sum(1)
+        brighter = (column * light_of).sum((1, 2)) / column.sum((1, 2)).clamp(min=1e-30)
+        sky = sky * light_of[:, None]
         # As exact as the noise needs, in a third of the time.
-        return self.telescope.operator(beam, ratio, self.shape[1:])(sky.bfloat16()).float()
+        return self.telescope.operator(beam, ratio, self.shape[1:])(sky.bfloat16()).float(), brighter
 
 
 def _sizes(rng, ranges, batch):

@@ -8,8 +8,12 @@ import torch
 from ..decoder import BeamOperator, regular_grid
 from ..network.frame import Cubes
 
-__all__ = ["Telescope"]
+__all__ = ["BLANKS", "CLIP", "EDGE", "MASK", "Telescope"]
 
+BLANKS = (1, 5)  # channels, from and to below
+CLIP = (1.5, 4.0)  # noise of the smoothed cube
+EDGE = (0.7, 2.0)  # FWHM of the primary beam, over the field
+MASK = (0.15, 0.4)  # of the field
 _FWHM = 2.3548
 _BLANK = 0.5  # of the cubes with all but the emission cut away, in which the rest is blank and not zero
 
@@ -88,7 +92,7 @@ class Telescope:
                 lit = data != 0
                 weight, seen = weight * lit.any(1), seen * lit.flatten(2).any(2)
         if rng.random() < r.blank_share:
-            blank = rng.choice(nc, int(rng.integers(1, 5)), replace=False)
+            blank = rng.choice(nc, int(rng.integers(*BLANKS)), replace=False)
             data[:, blank], seen[:, blank] = 0, 0
         cut = int(rng.integers(*r.cut)) if rng.random() < r.cut_share else 0
         first, last = (cut, 0) if rng.random() < 0.5 else (0, cut)
@@ -137,7 +141,7 @@ class Telescope:
         """Gaussian responses (batch, y, x), of which the galaxy has one: the noise is what they leave, inverted."""
         batch, _, ny, nx = shape
         y, x = (self.tensor(np.arange(n) - (n - 1) / 2) for n in (ny, nx))
-        fwhm = self.tensor(self.rng.uniform(0.7, 2.0, batch) * ny)[:, None, None]
+        fwhm = self.tensor(self.rng.uniform(*EDGE, batch) * ny)[:, None, None]
         east, north = (self.tensor(self.rng.normal(0, 0.08 * ny, batch))[:, None, None] for _ in range(2))
         radius2 = (y[:, None] - north) ** 2 + (x - east) ** 2
         beam = torch.exp(-4 * math.log(2) * radius2 / fwhm**2).clamp(min=0.1)
@@ -170,7 +174,7 @@ class Telescope:
         angle = self.tensor(rng.uniform(0, 2 * math.pi, batch))[:, None, None]
         along = y[:, None] * torch.cos(angle) + x * torch.sin(angle)
         across = x * torch.cos(angle) - y[:, None] * torch.sin(angle)
-        size = self.tensor(rng.uniform(0.15, 0.4, batch) * ny)[:, None, None]
+        size = self.tensor(rng.uniform(*MASK, batch) * ny)[:, None, None]
         kind = rng.choice(["ellipse", "wedge", "strip", "circle"])
         if kind == "ellipse":
             flat = self.tensor(rng.uniform(0.5, 1, batch))[:, None, None]
@@ -189,7 +193,7 @@ class Telescope:
         smooth = self.operator(beam, ratio, data.shape[2:])(padded)
         negative = smooth.clamp(max=0)
         noise = torch.sqrt((negative**2).sum((1, 2, 3)) / (negative < 0).sum((1, 2, 3)).clamp(min=1))
-        level = noise * self.tensor(self.rng.uniform(1.5, 4.0, len(data)))
+        level = noise * self.tensor(self.rng.uniform(*CLIP, len(data)))
         bright = (smooth > level[:, None, None, None]).to(data.dtype)
         for axis in (1, 2, 3):
             bright = torch.maximum(bright, torch.maximum(bright.roll(1, axis), bright.roll(-1, axis)))

@@ -92,6 +92,7 @@ def test_lengths_are_angles_at_a_distance(samples):
         ([200], "positive standard deviation"),
         ((200, None), "positive standard deviation"),
         ((200 * u.kpc, 10), "a unit of km / s"),
+        (stats.multivariate_normal(200, 40), "positive standard deviation"),
     ],
 )
 def test_a_prior_that_is_none_is_refused(prior, said):
@@ -117,6 +118,27 @@ def test_angles_close_on_themselves_for_every_kind_of_prior(samples, prior):
     weight = weighted(samples, pa=prior)  # the draws are in -180 to 180, as the network gives them
     away = (samples["pa"] - 195 + 180) % 360 - 180
     assert moments(away, weight) == pytest.approx((0, 20 / 12**0.5), abs=0.5)
+
+
+@pytest.mark.parametrize("prior", [{"low": 30}, {"high": 90 * u.deg}, {"low": -300, "high": 300}])
+def test_bounds_of_an_angle_are_two_within_a_turn(samples, prior):
+    with pytest.raises(KinematicsError, match="both bounds, within a turn"):
+        weighted(samples, pa=prior)
+
+
+@pytest.mark.parametrize("thin", [0.4, 0.6])
+def test_a_thin_disc_is_believed_whatever_share_of_the_draws_is_thin(thin):
+    """The default has a floor of a hundredth of r50 = 10, so that a draw of h weighs (h + 0.1) exp(-h^2 / 2)."""
+    rng = np.random.default_rng(2)
+    n = 100_000
+    h = np.where(rng.random(n) < thin, 0.0, np.exp(rng.uniform(np.log(0.2), np.log(3), n)))
+    weight = prior_weights(
+        {"thickness": h, "r50": np.full(n, 10.0)}, user_priors({"thickness": (0, 1)}, {"thickness": u.arcsec})
+    )
+    x = np.geomspace(0.2, 3, 2000)
+    thick = np.trapezoid((x + 0.1) * np.exp(-0.5 * x**2) / x, x) / np.log(15) * (1 - thin)
+    # Binomial scatter of the draws: a percent of the share
+    assert weight[h == 0].sum() == pytest.approx(0.1 * thin / (0.1 * thin + thick), abs=0.01)
 
 
 def test_priors_that_exclude_all_draws_are_named(samples):

@@ -64,6 +64,20 @@ def test_a_small_field_is_whitened_exactly(name):
     np.testing.assert_allclose(found, np.eye(len(found)), atol=2e-4)
 
 
+@pytest.mark.parametrize(("pa", "spacing"), [(0, [6, 2]), (90, [2, 6])])
+def test_the_grid_is_as_fine_as_the_beam_is_wide_along_either_axis(pa, spacing):
+    """FWHM of 12 and 4 pixels: 0.55 of them are 6 and 2 whole pixels, the long one along y at a PA of 0."""
+    whitener = Whitener(make_observation((6, 30, 30), beam=(12.0, 4.0, pa)))
+    assert whitener.spacing.tolist() == spacing
+    assert whitener.step == pytest.approx(0.5)
+
+
+def test_a_grid_in_threes_keeps_to_the_numbers_there_may_be():
+    """A beam of 12 pixels: steps of 6 leave 6 x 20 x 20 numbers of 120 x 120 pixels, and the next whole step is 9."""
+    whitener = Whitener(make_observation((6, 120, 120), beam=(12.0, 12.0, 0)), most=2000)
+    assert whitener.spacing.tolist() == [9, 9]
+
+
 def test_modes_without_noise_are_not_trusted():
     """Brightness that alternates from channel to channel: Hanning smoothing leaves next to no such noise."""
 

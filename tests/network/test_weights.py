@@ -57,6 +57,17 @@ def test_missing_weights_are_named_with_those_there_are():
         load_encoder("nicer")
 
 
+def test_a_file_that_holds_no_weights_is_named(tmp_path):
+    from safetensors.torch import save_file
+
+    broken, other = tmp_path / "broken.safetensors", tmp_path / "other.safetensors"
+    broken.write_bytes(b"no weights at all")
+    save_file({"x": torch.zeros(1)}, other, metadata={"settings": "{}"})
+    for path in (broken, other):
+        with pytest.raises(KinematicsError, match=f"{path.name}.*weights that this package wrote"):
+            load_encoder(str(path))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(KinematicsError, match=r"gone\.safetensors"):
         weights_info(str(tmp_path / "gone.safetensors"))

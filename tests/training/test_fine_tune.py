@@ -149,6 +149,14 @@ def test_a_cube_that_cannot_be_fitted_is_refused_by_name(tmp_path):
     assert not list((tmp_path / "draws").iterdir())
 
 
+def test_a_file_that_is_no_cube_stops_no_survey(tmp_path):
+    path = tmp_path / "junk.fits"
+    path.write_bytes(b"no FITS file")
+    found, refused = fit_cubes([path], tmp_path / "draws", **OPTIONS)
+    assert found == {}
+    assert "does not read as a cube" in refused[str(path)]
+
+
 def test_draws_are_seen_as_often_as_their_weights_say():
     n = 3000
     numbered = torch.arange(4.0)[:, None] * torch.ones(len(TARGETS))

@@ -68,6 +68,15 @@ def test_the_global_random_state_stays(frames):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_checkpoint_of_another_kind_of_device_is_refused(frames, tmp_path):
+    trainer = Trainer(SETTINGS, frames)
+    trainer.save(tmp_path / "checkpoint")
+    state = torch.load(tmp_path / "checkpoint", weights_only=True) | {"device": "cuda"}
+    torch.save(state, tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=r"made on cuda, this run is on cpu.*--device cuda"):
+        trainer.load(tmp_path / "checkpoint")
+
+
 def test_a_checkpoint_of_other_settings_is_refused(frames, tmp_path):
     trainer = Trainer(SETTINGS, frames)
     trainer.save(tmp_path / "checkpoint")

@@ -16,6 +16,17 @@ def objective():
     return Reconstruction()
 
 
+def simulated(seed, ranges, batches):
+    """Image, facts and targets of so many times eight galaxies."""
+    parts, simulator = [], Simulator(seed, ranges)
+    with torch.no_grad():
+        for _ in range(batches):
+            cubes, disc = simulator(8)
+            frame = make_frame(cubes)
+            parts.append((frame.image, frame.facts, encode_targets(disc, frame)))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
 @pytest.fixture(scope="module")
 def galaxies():
     """Smooth, bright, well resolved discs: image, facts, targets."""
@@ -23,14 +34,7 @@ def galaxies():
         snr=(30.0, 60.0), beam=(2.0, 4.0), curves={"arctan": 1.0}, lights={"exponential": 1.0}, least_r50=1.2, r50=9.0,
         v22_sini=(4.0, 9.0), dispersion=(0.25, 4.0), **PLAIN,
     )  # fmt: skip
-    parts = []
-    with torch.no_grad():
-        simulator = Simulator(21, ranges)
-        for _ in range(2):
-            cubes, disc = simulator(8)
-            frame = make_frame(cubes)
-            parts.append((frame.image, frame.facts, encode_targets(disc, frame)))
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return simulated(21, ranges, 2)
 
 
 def misfit(objective, targets, image, facts):
@@ -47,6 +51,23 @@ def test_the_truth_looks_like_what_was_seen(objective, galaxies):
     image, facts, targets = galaxies
     # 30 to 60 times the noise, averaged over four images, and the frame's own interpolation.
     assert float(misfit(objective, targets, image, facts).median()) < 0.04
+
+
+def test_the_odd_half_is_as_certain_as_the_noise_lets_it_be(objective, monkeypatch):
+    """Truths against the mirror step in noise that is correlated over the beam: errors of one, in the median."""
+    ranges = Ranges(
+        snr=(8.0, 30.0), beam=(2.0, 4.0), curves={"arctan": 1.0}, lights={"exponential": 1.0}, least_r50=1.2, r50=9.0,
+        v22_sini=(4.0, 9.0), dispersion=(0.25, 4.0), **PLAIN,
+    )  # fmt: skip
+    image, facts, targets = simulated(5, ranges, 4)
+    monkeypatch.setattr(objective, "render", lambda targets, fact, seen: seen)  # the even half has no part in it
+    at_truth = objective.log_likelihood(targets, image, facts)
+    for name in ("pa", "u", "w", "vsys"):
+        centred = targets.clone()
+        centred[:, TARGETS.index(name)] = 0.0
+        z = torch.sqrt(2 * (objective.log_likelihood(centred, image, facts) - at_truth).clamp(min=0))
+        # 32 galaxies tell the median of |z|, 0.67, to a quarter; with correlated voxels as independent it was 3 to 9.
+        assert 0.25 < float(z.median()) < 1.7, name
 
 
 @pytest.mark.parametrize(
