@@ -36,7 +36,6 @@ class CubeLikelihood:
         self.decoder = DiscDecoder(grid, forms, lsf=lsf, pixels=pixels, tabulated=True, **options)
         self.names = self.decoder.names
         self.data = self.whitener.data
-        self._flux = self.names.index("flux")
         self._constant = -0.5 * len(self.data) * math.log(2 * math.pi)
 
     def white(self, parameters):
