@@ -170,7 +170,7 @@ def fit(
     reduced_chi2, flags = diagnose(observation, forms, samples, best, {*fixed, *priors})
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
         flags.append("LOW_EFFICIENCY")
-    if report.get("light_scatter", 0) > 0.5 and "POOR_FIT" not in flags:
+    if (report.get("light_scatter", 0) > 0.5 or report.get("misfit", 1) > 1) and "POOR_FIT" not in flags:
         flags.append("POOR_FIT")
     return KinematicFit(
         observation,

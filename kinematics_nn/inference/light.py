@@ -9,7 +9,16 @@ import torch
 from ..decoder import BeamOperator, beam_covariance
 from .cores import in_parallel
 
-__all__ = ["SCATTERS", "Patches", "least_flux", "log_marginal", "marginal", "over_scatters", "render_patches"]
+__all__ = [
+    "SCATTERS",
+    "Patches",
+    "least_flux",
+    "log_marginal",
+    "marginal",
+    "over_scatters",
+    "render_patches",
+    "with_patches",
+]
 
 SCATTERS = np.geomspace(0.01, 1.5, 16)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
@@ -32,6 +41,8 @@ class Patches:
         Their squared norms, float64.
     data : Tensor (k,)
         Products of the data with them, float64.
+    light : Tensor (k,)
+        Flux that each of them adds to the galaxy, float64.
     flux : float
         Of the disc that they were rendered with.
     """
@@ -39,13 +50,14 @@ class Patches:
     basis: torch.Tensor
     power: torch.Tensor
     data: torch.Tensor
+    light: torch.Tensor
     flux: float
 
     @classmethod
     def none(cls, likelihood):
         """No patches: the light is the profile."""
         empty = likelihood.data.new_zeros(len(likelihood.data), 0)
-        return cls(empty, empty[0].double(), empty[0].double(), 0.0)
+        return cls(empty, *(empty[0].double() for _ in range(3)), 0.0)
 
 
 def render_patches(likelihood, parameters):
@@ -91,8 +103,10 @@ def render_patches(likelihood, parameters):
         sigma = width / 2.3548
         reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
 
+        image = sky.sum(0)
+
         def seen_white(centres):
-            columns = []
+            columns, light = [], []
             for cx, cy in centres.tolist():
                 x0, x1 = max(0, round(cx) - reach_x), min(nx, round(cx) + reach_x + 1)
                 y0, y1 = max(0, round(cy) - reach_y), min(ny, round(cy) + reach_y + 1)
@@ -100,13 +114,19 @@ def render_patches(likelihood, parameters):
                 east, north = (matrix @ offset.flatten(1)).unflatten(1, offset.shape[1:])
                 patch = torch.exp(-0.5 * (east**2 + north**2) / sigma**2).to(sky.dtype)
                 columns.append(decoder.beam((sky[:, y0:y1, x0:x1] * patch)[None], (y0, x0))[0])
-            return likelihood.whitener(torch.stack(columns))
+                light.append((image[y0:y1, x0:x1] * patch).sum())
+            return likelihood.whitener(torch.stack(columns)), torch.stack(light)
 
         if not at.shape[1]:
             return Patches.none(likelihood)
-        response = torch.cat(in_parallel(seen_white, at.T.split(_AT_ONCE)))  # (k, value)
+        parts = in_parallel(seen_white, at.T.split(_AT_ONCE))
+        response, light = (torch.cat(part) for part in zip(*parts, strict=True))  # (k, value), (k,)
+        flux = abs(float(parameters[likelihood.names.index("flux")]))
+        light = flux * (light / image.sum()).double()
         disc, data = likelihood.white(parameters[None])[0], likelihood.data
-        response.addr_(response @ disc / (disc @ disc), disc, alpha=-1)
+        own = response @ disc / (disc @ disc)
+        response.addr_(own, disc, alpha=-1)
+        light = light - flux * own.double()
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
         along = torch.zeros(len(response), dtype=torch.float64)
         # In float64, and never all of it at once.
@@ -118,8 +138,7 @@ def render_patches(likelihood, parameters):
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
-        flux = abs(float(parameters[likelihood.names.index("flux")]))
-        return Patches(basis, power, directions.T @ along, flux)
+        return Patches(basis, power, directions.T @ along, directions.T @ light, flux)
 
 
 def marginal(likelihood, patches, white, flux_prior, scatters):
@@ -143,8 +162,8 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
 
     Returns
     -------
-    log_likelihood, flux, flux_error : Tensor (n, m)
-        float64; the flux's posterior is normal, cut off at `least_flux`.
+    log_likelihood, flux, flux_error, share : Tensor (n, m)
+        float64; the flux's posterior is normal, cut off at `least_flux`. With the patches it is `with_patches`.
     """
     square, along = _squares(white, likelihood.data.double())
     products = square, along, (white @ patches.basis).double()
@@ -164,7 +183,33 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters):
     log = -0.5 * (d - b**2 / a) - 0.5 * torch.log(a * spread**2) - 0.5 * torch.log1p(f2 * patches.power).sum(1)
     flux, error = b / a, a.rsqrt()
     log = log + torch.special.log_ndtr((flux - least_flux(patches, scatters)) / error)
-    return likelihood._constant + log, flux, error
+    return likelihood._constant + log, flux, error, 1 - projected @ (shrink * patches.light).T
+
+
+def with_patches(patches, scatters, flux, share):
+    r"""What the galaxy's flux is with its patches of light, a normal variate for each flux F of the disc.
+
+    Of the amplitudes a given F and the data, :math:`a_k \sim N(s_k Q_k \cdot (d - F m), s_k)` with
+    :math:`s_k = f^2 / (1 + f^2 |Q_k|^2)`, the galaxy's flux is :math:`F + \sum_k q_k a_k`, q the patches' own.
+
+    Parameters
+    ----------
+    patches : Patches
+    scatters : Tensor (n,)
+        Values of f.
+    flux : Tensor (n,)
+        Of the disc.
+    share : Tensor (n,)
+        As `marginal` returns it, at the same f: :math:`1 - \sum_k q_k s_k Q_k \cdot m`.
+
+    Returns
+    -------
+    mean, error : Tensor (n,)
+        [unit of the flux]
+    """
+    f2 = (scatters**2).double()[:, None]
+    shrink = f2 / (1 + f2 * patches.power)  # (n, k)
+    return share * flux + (shrink * patches.light) @ patches.data, torch.sqrt(shrink @ patches.light**2)
 
 
 def over_scatters(log):

@@ -13,6 +13,7 @@ from .derived import derived
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
 from .likelihood import CubeLikelihood
+from .misfit import misfit, widened
 from .moments import moment_disc, overlooked
 from .nested import nested_sample
 from .quality import suit
@@ -114,17 +115,20 @@ def refined_posterior(
     report["log_evidence"] += target.finer
     weights = draws.weights
     if isinstance(draws, TwoPhaseDraws):
-        best, drawn = target.best(draws.best), (target.space.parameters(draws.x), draws.logs, draws.flux)
+        best, drawn = target.best(draws.best), (draws.logs, draws.flux)
         report["weight_power"] = 1.0
     else:
-        best, drawn = target.best(int(order[draws.log_target.argmax()])), target.recorded(order)
+        best, drawn = target.best(int(order[draws.log_target.argmax()])), target.recorded(order)[1:]
         flat, report["weight_power"] = flattened(draws)
         weights = flat.weights
-    values = target.values(*drawn, generator)
+    report["misfit"] = misfit(target, best)
+    x = draws.x if report["misfit"] == 1 else widened(target.space, draws.x, weights, report["misfit"])
+    drawn = target.space.parameters(x), *drawn
+    values = target.values(*drawn, generator, report["misfit"])
     further = _derived(forms, values)
     weighted = values | further | {"weight": draws.weights.numpy()}
     chosen = _equally(weights, n_samples, generator)
-    samples = target.values(*(of[chosen] for of in drawn), generator)
+    samples = target.values(*(of[chosen] for of in drawn), generator, report["misfit"])
     # The flux, drawn anew, is nothing that they follow from.
     samples |= {name: values[chosen.numpy()] for name, values in further.items()}
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}

@@ -5,7 +5,7 @@ from itertools import chain
 import torch
 
 from .cores import in_parallel
-from .light import least_flux, marginal, over_scatters
+from .light import least_flux, marginal, over_scatters, with_patches
 from .refinement import refine
 from .surrogate import learn
 
@@ -76,7 +76,7 @@ class Target:
 
     @torch.no_grad()
     def _weigh(self, x):
-        """Parameters, whitened models, log likelihoods (n, scatter), and the flux with its error (n, scatter, 2)."""
+        """Parameters, whitened models, log likelihoods (n, scatter), and what `values` takes of the flux."""
         parameters = self.space.parameters(x)
         white = self.likelihood.white(parameters)
         log, *flux = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
@@ -99,18 +99,23 @@ class Target:
         """What `values` makes values of, of calls by their number (n,)."""
         return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
 
-    def values(self, parameters, logs, flux, generator):
+    def values(self, parameters, logs, flux, generator, wider=1.0):
         """Parameters, flux and light's scatter, drawn, a dict of (n,) arrays.
 
-        Of parameters (n, n_parameters), log likelihoods (n, scatter), and the flux with its error (n, scatter, 2).
+        Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3) the disc's own,
+        its error, and the share of it that counts with the patches of light. What is drawn is the galaxy's, with them;
+        its errors are ``wider`` times theirs.
         """
         n = len(parameters)
         chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
-        mean, error = flux[torch.arange(n), chosen].unbind(1)
+        mean, error, share = flux[torch.arange(n), chosen].unbind(1)
         # A normal variate above the least flux, by its quantiles.
+        error = wider * error
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
-        share = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
-        drawn = mean + error * torch.special.ndtri(share.clamp(1e-12, 1 - 1e-12))
+        above = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
+        drawn = mean + error * torch.special.ndtri(above.clamp(1e-12, 1 - 1e-12))
+        mean, error = with_patches(self.patches, self.scatters[chosen], drawn, share)
+        drawn = mean + wider * error * torch.randn(n, dtype=torch.float64, generator=generator)
         if "flux" in self.space.fixed:
             drawn = torch.full_like(drawn, self.space.fixed["flux"])
         values = dict(zip(self.space.names, parameters.T, strict=True))
@@ -118,7 +123,7 @@ class Target:
         return {name: value.numpy() for name, value in values.items()}
 
     def best(self, call):
-        """Parameters of one call, with the flux and at the light's scatter that are the likeliest."""
+        """Parameters of one call, with the disc's own flux and at the light's scatter that are the likeliest."""
         parameters, logs, flux = self.recorded(call)
         scatter = int(logs.argmax())
         least = float(least_flux(self.patches, self.scatters)[scatter])

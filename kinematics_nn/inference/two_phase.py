@@ -36,7 +36,7 @@ class TwoPhaseDraws:
     log_evidence : (float, float)
         With its standard error.
     logs, flux : Tensor
-        Log likelihoods (n, scatter) of the surrogate, and the flux with its error (n, scatter, 2).
+        Log likelihoods (n, scatter) of the surrogate, and what `Target.values` takes of the flux (n, scatter, 3).
     best : int
         The number of the exact draw of highest posterior.
     """

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import multivariate_normal, norm
 
 from kinematics_nn.decoder import DiscDecoder, Grid
-from kinematics_nn.inference.light import SCATTERS, Patches, least_flux, marginal, render_patches
+from kinematics_nn.inference.light import SCATTERS, Patches, least_flux, marginal, render_patches, with_patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
 
 FLUX_PRIOR = (3.0, 40.0)
@@ -34,7 +34,7 @@ def test_the_marginal_is_the_integral_over_flux_and_amplitudes(likelihood, patch
     discs, data = unit_discs(likelihood), likelihood.data.double().numpy()
     basis = patches.basis.double().numpy()
     scatters = torch.tensor([0.01, 0.3, 1.2])
-    found, flux, error = marginal(likelihood, patches, discs, FLUX_PRIOR, scatters)
+    found, flux, error, _ = marginal(likelihood, patches, discs, FLUX_PRIOR, scatters)
     mean, spread = FLUX_PRIOR
     for i, disc in enumerate(discs.double().numpy()):
         for j, (f, least) in enumerate(zip(scatters.tolist(), least_flux(patches, scatters).tolist(), strict=True)):
@@ -51,10 +51,22 @@ def test_the_marginal_is_the_integral_over_flux_and_amplitudes(likelihood, patch
             assert float(found[i, j]) == pytest.approx(expected, abs=2e-3)
 
 
+def test_the_flux_with_patches_follows_from_their_amplitudes(likelihood, patches):
+    disc, data = unit_discs(likelihood)[1].double(), likelihood.data.double()
+    basis, f, flux = patches.basis.double(), 0.4, 5.0
+    *_, share = marginal(likelihood, patches, disc[None].float(), FLUX_PRIOR, torch.tensor([f]))
+    mean, error = with_patches(patches, torch.tensor([f]), torch.tensor([flux]).double(), share[:, 0])
+    covariance = torch.linalg.inv(basis.T @ basis + torch.eye(basis.shape[1]) / f**2)
+    amplitudes = covariance @ basis.T @ (data - flux * disc)
+    # float32 products of some hundred values
+    assert float(mean) == pytest.approx(float(flux + patches.light @ amplitudes), rel=1e-3)
+    assert float(error) == pytest.approx(float(patches.light @ covariance @ patches.light) ** 0.5, rel=1e-3)
+
+
 def test_the_flux_is_positive_by_quadrature(likelihood):
     (disc, *_), data = unit_discs(likelihood), likelihood.data
     wrong = -0.02 * disc  # a disc that the data have none of
-    found, _, _ = marginal(likelihood, Patches.none(likelihood), wrong[None], FLUX_PRIOR, torch.zeros(1))
+    found, *_ = marginal(likelihood, Patches.none(likelihood), wrong[None], FLUX_PRIOR, torch.zeros(1))
     mean, spread = FLUX_PRIOR
     square, along = float(wrong @ wrong), float(wrong @ data)
     best = along / square
@@ -70,9 +82,9 @@ def test_the_flux_is_positive_by_quadrature(likelihood):
 
 def test_no_scatter_is_no_patches(likelihood, patches):
     discs = unit_discs(likelihood)
-    with_patches = marginal(likelihood, patches, discs, FLUX_PRIOR, torch.tensor([1e-6]))
+    tiny = marginal(likelihood, patches, discs, FLUX_PRIOR, torch.tensor([1e-6]))
     without = marginal(likelihood, Patches.none(likelihood), discs, FLUX_PRIOR, torch.zeros(1))
-    for found, expected in zip(with_patches, without, strict=True):
+    for found, expected in zip(tiny, without, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-4)
 
 
@@ -128,7 +140,7 @@ def test_the_scatter_of_the_light_is_found(scatter):
     patches = render_patches(likelihood, truth[0])
     white = likelihood.white(vector(likelihood.names, r_scale=4.0, flux=1.0))
     scatters = torch.as_tensor(SCATTERS)
-    log, _, _ = marginal(likelihood, patches, white.detach(), (0.0, 100.0), scatters)
+    log, *_ = marginal(likelihood, patches, white.detach(), (0.0, 100.0), scatters)
     posterior = torch.softmax(log[0], 0)
     mean = float(posterior @ scatters.log())
     if scatter == 0:
@@ -138,3 +150,29 @@ def test_the_scatter_of_the_light_is_found(scatter):
         assert np.exp(mean) == pytest.approx(scatter, rel=0.35)
         # The chi-squared of the smooth disc is within 15 % of 1 all the same.
         assert float(log.max() - log[0, 0]) > 20
+
+
+def test_the_flux_is_that_of_all_light():
+    """A disc with a hole, twice as bright beyond it: the profile that fits it best has not its flux."""
+    observation = make_observation((12, 28, 28), snr=1e6, r_scale=4.0)
+    decoder = DiscDecoder(Grid.from_observation(observation), FORMS)
+    truth = vector(decoder.names, r_scale=4.0).float()
+    with torch.no_grad():
+        sky = decoder.sky(truth)
+        y, x = torch.meshgrid(*(torch.arange(n) - n / 2 for n in sky.shape[2:]), indexing="ij")
+        light = torch.where(torch.hypot(x, y) < 4, 0.3, 2.0)
+        clean = decoder.beam(sky * light)[0].numpy()
+        flux = float((sky * light).sum() / sky.sum() * truth[0, decoder.names.index("flux")])
+    rms = np.full(clean.shape, clean.max() / 30, np.float32)
+    noise = rms * observation.correlation.draw(clean.shape, np.random.default_rng(5))
+    likelihood = CubeLikelihood(changed(observation, data=clean + noise, rms=rms), FORMS)
+    patches = render_patches(likelihood, vector(likelihood.names, r_scale=4.0)[0])
+    scatters = torch.as_tensor(SCATTERS)
+    with torch.no_grad():
+        white = likelihood.white(vector(likelihood.names, r_scale=4.0, flux=1.0))
+    log, *of = (found[0] for found in marginal(likelihood, patches, white, (0.0, 100.0), scatters))
+    own, error, share = (each[log.argmax(), None] for each in of)
+    mean, rest = with_patches(patches, scatters[log.argmax(), None], own, share)
+    whole = float(torch.hypot(rest, share * error))
+    assert abs(float(mean) - flux) < 3 * whole
+    assert abs(float(own) - flux) > 10 * whole

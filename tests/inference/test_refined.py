@@ -241,7 +241,9 @@ def test_priors_that_leave_nothing_are_refused(observation):
 
 def test_a_prior_on_the_flux_is_normal(observation):
     samples, *_ = run(observation, priors={"flux": (10.0, 0.1)})
-    assert (np.mean(samples["flux"]), np.std(samples["flux"])) == pytest.approx((10, 0.1), abs=0.03)
+    # It is the profile's: what patches of light may add to it comes on top.
+    assert np.mean(samples["flux"]) == pytest.approx(10, abs=0.05)
+    assert 0.09 < np.std(samples["flux"]) < 0.17
     with pytest.raises(KinematicsError, match="flux that is not normal"):
         run(observation, priors={"flux": {"low": 5.0, "high": 15.0}})
 

@@ -35,7 +35,7 @@ class Setting:
         with torch.no_grad():
             white = self.likelihood.white(self.space.parameters(x))
             scatters = torch.tensor([self.scatter])
-            log, _, _ = marginal(self.likelihood, self.patches, white, FLUX_PRIOR, scatters)
+            log, *_ = marginal(self.likelihood, self.patches, white, FLUX_PRIOR, scatters)
         return log[:, 0] + self.space.log_prior(x)
 
     def modes(self, starts):
