@@ -66,7 +66,7 @@ def prepare(observation, seed=0):
     data, seen, edges = _pad_band(data, seen, edges, source)
     inner = (bins - 1) / 2
     origin = np.array([observation.xi[0, 0], observation.eta[0, 0]]) + matrix @ [inner, inner]
-    block = block_fwhm2(bins, matrix)
+    block = block_fwhm2(bins, matrix, observation.header.get("integrate_pixels", False))
 
     def tensor(array):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32)[None]
@@ -93,12 +93,13 @@ def _pad_band(data, seen, edges, source):
     return np.pad(data, ((low, high), (0, 0), (0, 0))), np.pad(seen, (low, high), constant_values=1), edges
 
 
-def block_fwhm2(bins, matrix):
+def block_fwhm2(bins, matrix, integrated=True):
     """What averaging over blocks of ``bins`` pixels a side adds to the square of the beam's FWHM [arcsec2].
 
-    It is the block's own second moment.
+    It is the second moment of the block, or of the centres of its pixels where those hold no more than the value there.
+    The network's simulations hold the value at the centre of theirs: all that smooths is in the beam.
     """
-    return 8 * np.log(2) / 12 * (bins**2 - 1) * abs(np.linalg.det(matrix))
+    return 8 * np.log(2) / 12 * (bins**2 - (not integrated)) * abs(np.linalg.det(matrix))
 
 
 def block_sum(cube, factors):

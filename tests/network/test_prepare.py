@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import curve_fit
+from scipy.special import ndtr
 
 from kinematics_nn.network.prepare import prepare
 from kinematics_nn.observation import Observation
@@ -89,6 +91,30 @@ def test_wide_lines_are_binned_in_velocity():
     cubes, unit = prepare(replace(observation, emission=wide & observation.emission.any(0)))
     assert cubes.data.shape[1] <= 160 / 4
     assert total(cubes, unit) == pytest.approx(float(observation.data.sum()) * PIXEL**2 * CHANNEL, rel=0.01)
+
+
+@pytest.mark.parametrize("integrated", [True, False])
+def test_the_beam_is_what_a_point_source_looks_like(integrated):
+    """Binned, as the field is large, of pixels that hold the light of all of them or that at the centre."""
+    observation = make_observation((20, 120, 120), size=20.0, beam=4.0, turn=0.0, noise=False)
+    sigma, at = 4.0 / 2.3548, np.arange(120) - 60.0
+    edges = ndtr((at[:, None] + [-0.5, 0.5]) / sigma)
+    row = np.diff(edges)[:, 0] if integrated else np.exp(-0.5 * (at / sigma) ** 2)
+    data = np.broadcast_to(100 * np.outer(row, row) / row.max() ** 2, observation.shape).astype(np.float32)
+    star = replace(observation, data=data, header={"integrate_pixels": integrated})
+    cubes, unit = prepare(star)
+    image = cubes.data[0].double().mean(0).numpy() * unit
+    step = float(torch.linalg.det(cubes.matrix[0]).abs()) ** 0.5
+    assert step >= 2 * PIXEL
+    y, x = step * np.indices(image.shape).reshape(2, -1)
+
+    def star_of(_, peak, x0, y0, width):
+        return peak * np.exp(-4 * np.log(2) * ((x - x0) ** 2 + (y - y0) ** 2) / width**2)
+
+    start = (100, 60 * PIXEL, 60 * PIXEL, 5 * PIXEL)
+    (_, _, _, width), _ = curve_fit(star_of, x, image.ravel(), start)
+    # A pixel's own part is 1.4 % of the width; blocks as wide as the beam are no Gaussians, by less than that.
+    assert float(cubes.beam[0, 0]) == pytest.approx(abs(width), rel=0.005)
 
 
 def test_finely_sampled_beams_are_binned():
