@@ -116,8 +116,8 @@ def calibrate(args):
         keep=args.keep,
         progress=say,
     )
-    rows = read_rows(args.out, args.n)
-    say(f"{len(rows)} of {args.n} galaxies done")
+    rows = read_rows(args.out)
+    say(f"{len(rows)} of {max(args.n, len(rows))} galaxies done")
     for path in write_report(rows, args.out, args.least):
         say(f"wrote {path}")
 

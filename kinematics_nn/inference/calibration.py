@@ -87,23 +87,28 @@ def calibrate(
         "forms": {slot: getattr(forms, slot).name for slot in forms.slots},
         "options": {name: repr(value) for name, value in options.items()},
     }  # fmt: skip
-    paths = _parts(folder, n)
-    paths[0][0].parent.mkdir(parents=True, exist_ok=True)
-    for path, numbers in paths[shard[0] :: shard[1]]:
-        if path.exists():
-            _check_run(path, run)
+    (Path(folder) / "parts").mkdir(parents=True, exist_ok=True)
+    for path in _parts(folder):
+        _check_run(path, run)
+    arguments = {"method": method, **options}
+    for path, numbers in _blocks(folder, n)[shard[0] :: shard[1]]:
+        # The last part of a run that was shorter holds the first galaxies of its ten.
+        there = read_table(path) if path.exists() else None
+        missing = [number for number in numbers if there is None or number not in there["number"]]
+        if not missing:
             continue
-        arguments = {"method": method, **options}
-        rows = [_galaxy(number, galaxies, forms, seed, keep, arguments) for number in numbers]
+        rows = [_galaxy(number, galaxies, forms, seed, keep, arguments) for number in missing]
         table = Table(rows)
-        table.meta["run"] = run
-        write_table(table, path, overwrite=True)
         if progress is not None:
             done = sum(row["status"] == "ok" for row in rows)
             progress(f"{path.name}: {done} of {len(rows)} fitted, {np.median(table['seconds']):.1f} s each")
+        if there is not None:
+            table = vstack([there, table], metadata_conflicts="silent")
+        table.meta["run"] = run
+        write_table(table, path, overwrite=True)
 
 
-def read_rows(folder, n):
+def read_rows(folder):
     """The galaxies of a run that are done: a Table with a row a galaxy, and in ``meta`` the run.
 
     Raises
@@ -111,7 +116,7 @@ def read_rows(folder, n):
     KinematicsError
         There are none, or those of several runs.
     """
-    paths = [path for path, _ in _parts(folder, n) if path.exists()]
+    paths = _parts(folder)
     if not paths:
         raise KinematicsError(f"no galaxies in {folder}", "those of a run", "kinematics-nn calibrate --out FOLDER")
     tables = [read_table(path) for path in paths]
@@ -242,16 +247,25 @@ def _no_ranks(names):
     return {f"{name}_{part}": np.nan for name in names for part in ("p50", "sigma", "rank")} | {"rms_true": np.nan}
 
 
-def _parts(folder, n):
-    """Paths of all parts of a run, and the numbers of their galaxies."""
-    chunks = [range(first, min(first + CHUNK, n)) for first in range(0, n, CHUNK)]
-    return [(Path(folder) / "parts" / f"{chunk[0]:06d}-{chunk[-1]:06d}.ecsv", chunk) for chunk in chunks]
+def _parts(folder):
+    """Paths of the parts of a run that are there."""
+    return sorted((Path(folder) / "parts").glob("*.ecsv"))
+
+
+def _blocks(folder, n):
+    """Paths of all parts of a run of n galaxies, there or not, and the numbers of their galaxies."""
+    return [
+        (Path(folder) / "parts" / f"{first:06d}-{first + CHUNK - 1:06d}.ecsv", range(first, min(first + CHUNK, n)))
+        for first in range(0, n, CHUNK)
+    ]
 
 
 def _check_run(path, run):
-    found = read_table(path).meta.get("run")
-    if found != run:
-        raise KinematicsError(f"{path} is of another run: {found}", f"{run}", "another folder, --out")
+    found = read_table(path).meta.get("run") or {}
+    other = [name for name in run if found.get(name) != run[name]]
+    if other:
+        theirs, ours = (", ".join(f"{name}={of.get(name)!r}" for name in other) for of in (found, run))
+        raise KinematicsError(f"{path} of another run, with {theirs}", ours, "another folder, --out")
 
 
 def _forms(given):

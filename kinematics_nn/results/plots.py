@@ -83,7 +83,9 @@ def _draw_headline(fig, fit):
     name, facts = _headline(fit)
     fig.text(0.5, 6.92 / height, name, ha="center", fontsize=10, weight="bold")
     fig.text(0.5, 6.72 / height, facts, ha="center", fontsize=8.5)
-    fig.text(1 - 0.1 / width, 6.92 / height, "\n".join(fit.flags), ha="right", va="top", fontsize=6.5, color=MODEL)
+    # Upwards from the name's line: below it the facts reach far to the right.
+    flags = "\n".join(", ".join(fit.flags[k : k + 2]) for k in range(0, len(fit.flags), 2))
+    fig.text(1 - 0.1 / width, 6.88 / height, flags, ha="right", va="bottom", fontsize=6.5, color=MODEL)
 
 
 def _draw_maps(fig, fit, seen, made, mask):

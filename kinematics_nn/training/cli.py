@@ -101,6 +101,7 @@ def _train(args, forms, ranges, title, output, device, processes):
     from .reconstruction import Reconstruction
     from .store import SHARD, simulate_shards
 
+    start = load_encoder(args.start) if args.start else None  # what is not there is known before hours of simulations
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
     if processes.first:
@@ -120,7 +121,6 @@ def _train(args, forms, ranges, title, output, device, processes):
         galaxies=len(data["facts"]),
         forms=_listed(forms, args.input),
     )
-    start = load_encoder(args.start) if args.start else None
     freedom = FREEDOM if start is None else start.settings["freedom"]
     if args.objective == "reconstruction":  # whose mean far draws of heavy tails would be all of
         freedom = None

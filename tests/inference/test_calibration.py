@@ -140,7 +140,7 @@ def test_shards_give_what_one_process_gives_and_resume(tmp_path, monkeypatch, fo
     assert stub.calls == 25
     for k in (1, 0):
         calibration.calibrate(tmp_path / "two", n=25, shard=(k, 2))
-    one, two = (calibration.read_rows(tmp_path / name, 25) for name in ("one", "two"))
+    one, two = (calibration.read_rows(tmp_path / name) for name in ("one", "two"))
     assert list(one["number"]) == list(range(25))
     for name in ("inclination_rank", "vmax_true", "snr", "status"):
         np.testing.assert_array_equal(one[name], two[name])
@@ -150,11 +150,24 @@ def test_shards_give_what_one_process_gives_and_resume(tmp_path, monkeypatch, fo
     assert stub.calls == before + 10
 
 
+def test_a_longer_run_adds_galaxies_and_a_shorter_one_takes_none_away(tmp_path, monkeypatch, forms):
+    stub = StubFit(monkeypatch, forms)
+    calibration.calibrate(tmp_path, n=6)
+    calibration.calibrate(tmp_path, n=13)
+    assert stub.calls == 13
+    calibration.calibrate(tmp_path, n=4)
+    assert stub.calls == 13
+    rows = calibration.read_rows(tmp_path)
+    assert list(rows["number"]) == list(range(13))
+    calibration.calibrate(tmp_path / "whole", n=13)
+    np.testing.assert_array_equal(rows["vmax_rank"], calibration.read_rows(tmp_path / "whole")["vmax_rank"])
+
+
 def test_another_run_is_not_mixed_in(tmp_path, monkeypatch, forms):
     StubFit(monkeypatch, forms)
-    calibration.calibrate(tmp_path, n=10)
-    with pytest.raises(KinematicsError, match="another run"):
-        calibration.calibrate(tmp_path, n=10, seed=2)
+    calibration.calibrate(tmp_path, n=13)
+    with pytest.raises(KinematicsError, match="another run, with seed=1; needed: seed=2"):
+        calibration.calibrate(tmp_path, n=2, seed=2)
     with pytest.raises(KinematicsError, match="another run"):
         calibration.calibrate(tmp_path, n=10, method="network")
 
@@ -162,7 +175,7 @@ def test_another_run_is_not_mixed_in(tmp_path, monkeypatch, forms):
 def test_what_is_not_detected_is_counted(tmp_path, monkeypatch, forms):
     StubFit(monkeypatch, forms)
     calibration.calibrate(tmp_path, n=60)
-    rows = calibration.read_rows(tmp_path, 60)
+    rows = calibration.read_rows(tmp_path)
     faint = np.array(rows["snr_true"]) < 5
     assert 0 < faint.sum() < 60
     np.testing.assert_array_equal(rows["status"] == "refused", faint)
@@ -193,7 +206,7 @@ def test_the_command_writes_tables_and_a_figure(tmp_path, monkeypatch, forms, ca
 
 def test_a_small_run_of_the_network_is_sound(tmp_path):
     calibration.calibrate(tmp_path, n=10, method="network", options={"n_samples": 1000})
-    rows = calibration.read_rows(tmp_path, 10)
+    rows = calibration.read_rows(tmp_path)
     assert set(rows["status"]) <= {"ok", "refused"}
     fitted = rows[rows["status"] == "ok"]
     assert len(fitted) >= 7

@@ -146,12 +146,21 @@ def test_starts_from_weights(tmp_path, store, small):
 
 
 def test_weights_keep_the_noise_that_they_were_trained_with(tmp_path, store, small):
-    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    def freedom(path):
+        return weights_info(str(path))["settings"]["freedom"]
+
+    first, second, third = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "third"))
     cli.run(tiny(first, store))
+    # Far draws of heavy tails would be all of the mean that a reconstruction takes.
     cli.run(tiny(second, store, "--from", first, "--objective", "reconstruction"))
-    assert weights_info(str(first))["settings"]["freedom"] == weights_info(str(second))["settings"]["freedom"] == 5.0
-    cli.run(tiny(second, store, "--objective", "reconstruction", "--overwrite"))
-    assert weights_info(str(second))["settings"]["freedom"] is None
+    cli.run(tiny(third, store, "--from", second))
+    assert [freedom(path) for path in (first, second, third)] == [5.0, None, None]
+
+
+def test_weights_that_are_not_there_are_refused_before_anything_is_simulated(tmp_path):
+    with pytest.raises(KinematicsError, match="nope"):
+        cli.run(tiny(tmp_path / "x.safetensors", tmp_path / "store", "--from", "nope"))
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.fixture
