@@ -52,14 +52,14 @@ def save_encoder(encoder, path, metadata):
     """Write an encoder's weights with ``metadata`` (dict of plain values); what was there is replaced as a whole."""
     from safetensors.torch import save_file
 
-    path = Path(path)
-    temporary = path.with_suffix(".part")
+    from ..results.files import whole_file
+
     tensors = {k: v.half() if v.dtype.is_floating_point and v.ndim > 1 else v for k, v in encoder.state_dict().items()}
     for name in ("target_matrix", "ranks"):  # half a precision is not enough for what maps to the targets
         tensors[name] = getattr(encoder, name)
     meta = {"settings": json.dumps(encoder.settings), **{k: json.dumps(v) for k, v in metadata.items()}}
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=meta)
-    temporary.replace(path)
+    with whole_file(path, overwrite=True) as partial:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata=meta)
 
 
 def load_encoder(name=DEFAULT, device="cpu"):

@@ -65,6 +65,10 @@ def whole_file(path, overwrite=False):
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
+        # Some writers make files that are their owner's alone.
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

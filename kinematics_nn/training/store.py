@@ -1,7 +1,6 @@
 """A store of simulated frames on disk: made once by a pool of processes, used by many epochs and many networks."""
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ..errors import KinematicsError
 from ..network.frame import make_frame
 from ..network.targets import encode_targets, possible
+from ..results.files import whole_file
 from .maps import MapRanges, MapSimulator
 from .simulations import Ranges, Simulator
 
@@ -45,9 +45,8 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes"):
     image, facts, targets = (torch.cat(column) for column in zip(*parts, strict=True))
     good = torch.isfinite(facts).all(1) & possible(targets) & torch.isfinite(image).flatten(1).all(1)
     tensors = {"image": image[good], "facts": facts[good], "targets": targets[good]}
-    temporary = Path(path).with_suffix(f".{os.getpid()}.part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    with whole_file(path, overwrite=True) as partial_file:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial_file)
     return int(good.sum())
 
 

@@ -41,6 +41,13 @@ def test_what_is_written_is_read(encoder, tmp_path):
         assert read.state_dict()[name].dtype == value.dtype
 
 
+def test_colleagues_may_read_what_is_written(encoder, tmp_path):
+    path, other = tmp_path / "w.safetensors", tmp_path / "other"
+    save_encoder(encoder, path, {})
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_metadata_says_what_they_are(encoder, tmp_path):
     path = tmp_path / "mine.safetensors"
     save_encoder(encoder, path, {"galaxies": 12, "training": {"rate": 1e-3}, "version": "0.1"})
