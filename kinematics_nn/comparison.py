@@ -54,6 +54,11 @@ def compare(cube, forms, **options):
     if isinstance(forms, (str, dict)) or len(forms := list(forms)) < 2:
         raise KinematicsError(f"forms={forms!r}", "a list of two or more", 'compare(cube, ["exponential", "ring"])')
     slots = _slots(forms)
+    idle = [slot for slot in KINDS if slot in options and all(slot in own for own in slots)]
+    if idle:
+        raise KinematicsError(
+            f"{', '.join(idle)}= beside forms that all have their own", "one of the two", "compare(cube, forms)"
+        )
     options["seed"] = fresh_seed(options.get("seed"))
     cube = opened(cube)
     return rank_fits([fit(cube, **(options | own)) for own in slots])

@@ -81,7 +81,7 @@ def parse_quantity(text, unit=None, *, name="value"):
     <Quantity 90. arcsec>
     """
     wanted = "a number with a unit" if unit is None else f"a number with a unit like {_label(unit)}"
-    example = f"{name} as '10 {_label(unit)}'" if unit is not None else f"{name} as '10 km/s'"
+    example = f"{name} as '10 {_label(unit)}'" if unit is not None else f"{name} as '0.5 mJy/beam', or another unit"
     try:
         quantity = u.Quantity(text)
     except (TypeError, ValueError) as error:

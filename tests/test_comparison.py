@@ -193,6 +193,11 @@ def test_an_unknown_form_is_named_by_the_kind_of_the_others(cube, forms, said):
         compare(cube, forms)
 
 
+def test_what_every_form_of_the_list_would_replace_is_refused(cube):
+    with pytest.raises(KinematicsError, match="surface_brightness= beside forms that all have their own"):
+        compare(cube, ["ring", "sersic"], surface_brightness="exponential")
+
+
 def test_the_network_alone_has_no_evidence(cube):
     with pytest.raises(KinematicsError, match=r'method="refined"'):
         compare(cube, ["exponential", "ring"], method="network")

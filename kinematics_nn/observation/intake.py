@@ -4,7 +4,15 @@ import numpy as np
 from astropy import units as u
 from spectral_cube.spectral_cube import BaseSpectralCube
 
-from kinematics_nn.errors import BlankCube, FieldTooSmall, TooFewChannels, WrongMask, WrongUnit
+from kinematics_nn.errors import (
+    BlankCube,
+    FieldTooSmall,
+    KinematicsError,
+    MissingBeam,
+    TooFewChannels,
+    WrongMask,
+    WrongUnit,
+)
 from kinematics_nn.observation.brightness import cube_beam, cube_unit, flux_scale
 from kinematics_nn.observation.correlation import beam_covariance
 from kinematics_nn.observation.correlation_estimate import measure_correlation
@@ -21,6 +29,7 @@ __all__ = ["observe"]
 MARGIN_BEAMS = 2.0
 # Pixels along each side of a field: of fewer a disc leaves no pattern.
 LEAST_PIXELS = 4
+LEAST_BEAM = 0.5  # pixels: no image is sampled so coarsely on purpose
 
 
 def observe(
@@ -113,6 +122,10 @@ def observe(
             f"at least {LEAST_PIXELS} pixels and a beam along each side",
             "a cube of the whole galaxy, or beam= if it is not that of the header",
         )
+    if min(fwhm) < LEAST_BEAM:
+        raise MissingBeam(
+            f"a beam of {fwhm[1]:.2g} x {fwhm[0]:.2g} pixels", f"{LEAST_BEAM} pixels or more", "fit(beam=5 * u.arcsec)"
+        )
     inside = np.ones(cube.shape[1:], dtype=bool) if region is None else region_mask(region, celestial, cube.shape[1:])
     margin = [int(np.ceil(MARGIN_BEAMS * max(beam.major.to_value(u.arcsec) / scale, 1.0))) for scale in scales]
     box = tuple(_span(inside.any(axis=1 - axis_), pad) for axis_, pad in zip((0, 1), margin, strict=True))
@@ -128,6 +141,10 @@ def observe(
     if given_rms is not None:
         given_rms = given_rms[:, *box][turn]
         usable = np.isfinite(given_rms) & (given_rms > 0)
+        if not usable.any():
+            raise KinematicsError(
+                f"rms={rms!r}, which is positive nowhere", "noise above 0", "fit() to have it measured"
+            )
         finite, valid = finite & usable, valid & usable
         data[~finite] = 0
     if not valid.any():

@@ -107,7 +107,7 @@ def spectral_axis(wcs, n_channel, *, velref=0, rest_value=None, velocity_convent
     convention = velocity_convention or native
 
     if not is_velocity and (rest is None or convention is None):
-        missing = " and ".join(
+        missing = ", ".join(
             text
             for text, absent in (
                 ("rest_value=6562.80 * u.AA" if in_air else "rest_value=115.2712018 * u.GHz", rest is None),

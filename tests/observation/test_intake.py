@@ -233,6 +233,13 @@ def test_beam_is_required_and_may_be_given(mock, galaxy):
     for wrong in (4, 4 * u.km, "wide"):
         with pytest.raises(errors.WrongUnit, match=r"a radio_beam\.Beam or an angle"):
             observe(cube, beam=wrong)
+    with pytest.raises(errors.MissingBeam, match=r"pixels; needed: 0\.5 pixels or more"):
+        observe(cube, beam=0.01 * u.arcsec)
+
+
+def test_noise_is_above_nothing(mock, galaxy):
+    with pytest.raises(errors.KinematicsError, match="rms=-1, which is positive nowhere"):
+        observe(mock.cube(galaxy), rms=-1)
 
 
 @pytest.mark.parametrize("kind", [VaryingResolutionSpectralCube, DaskVaryingResolutionSpectralCube])

@@ -102,7 +102,7 @@ def test_frequency_without_convention_or_rest_value_is_refused(mock):
     with pytest.raises(MissingVelocity, match=r"FREQ axis.*Try: fit\(velocity_convention='radio'\)"):
         spectral_axis(mock.wcs(axis=FREQUENCY), 30)
     bare = {key: value for key, value in FREQUENCY.items() if key != "restfrq"}
-    with pytest.raises(MissingVelocity, match=r"fit\(rest_value=.* and velocity_convention='radio'\)"):
+    with pytest.raises(MissingVelocity, match=r"fit\(rest_value=.*, velocity_convention='radio'\)"):
         spectral_axis(mock.wcs(axis=bare), 30)
 
 
