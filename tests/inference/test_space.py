@@ -258,7 +258,7 @@ def test_angles_are_moved_inside_users_bounds():
 
 def test_the_prior_has_a_slope_where_the_user_gave_a_part_of_it():
     """Those of users are functions of numpy; torch is told their slopes by differences."""
-    given = {"inclination": (50, 3), "pa": {"low": 20.0}, "vmax": stats.gamma(4, scale=40)}
+    given = {"inclination": (50, 3), "pa": {"low": 20.0, "high": 200.0}, "vmax": stats.gamma(4, scale=40)}
     space = make_space(priors=given)
     x = variates(space, 6)
     x = x[torch.isfinite(space.log_prior(x))].requires_grad_(True)
@@ -274,7 +274,7 @@ def test_the_prior_has_a_slope_where_the_user_gave_a_part_of_it():
 
 
 def test_without_bounds_no_variate_is_moved():
-    space = make_space(priors={"inclination": (50, 3), "pa": {"low": 20.0}})
+    space = make_space(priors={"inclination": (50, 3), "pa": (20, 40)})
     x = variates(space, 50)
     torch.testing.assert_close(space.inside(x), x, rtol=0, atol=0)
 
