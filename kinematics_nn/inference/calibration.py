@@ -235,7 +235,7 @@ def _galaxy(number, galaxies, forms, seed, keep, options):
     return row | rank_row(samples, mock.truth, rng) | {"rms_true": rms}
 
 
-_FACTS = ("reduced_chi2", "n_effective", "sample_efficiency", "pareto_k", "light_scatter")
+_FACTS = ("reduced_chi2", "n_effective", "sample_efficiency", "pareto_k", "light_scatter", "misfit")
 
 
 def _names(forms):
@@ -249,7 +249,7 @@ def _no_ranks(names):
 
 def _parts(folder):
     """Paths of the parts of a run that are there."""
-    return sorted((Path(folder) / "parts").glob("*.ecsv"))
+    return sorted((Path(folder) / "parts").glob("[0-9]*.ecsv"))  # and none that is being written
 
 
 def _blocks(folder, n):

@@ -103,7 +103,9 @@ def render_patches(likelihood, parameters):
         sigma = width / 2.3548
         reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
 
-        image = sky.sum(0)
+        # Flux that each pixel holds
+        steps = torch.diff(decoder.grid.edges).to(sky.dtype)
+        image = torch.tensordot(steps, sky, 1) * (area / decoder.grid.brightness_per_flux)
 
         def seen_white(centres):
             columns, light = [], []
@@ -121,12 +123,11 @@ def render_patches(likelihood, parameters):
             return Patches.none(likelihood)
         parts = in_parallel(seen_white, at.T.split(_AT_ONCE))
         response, light = (torch.cat(part) for part in zip(*parts, strict=True))  # (k, value), (k,)
-        flux = abs(float(parameters[likelihood.names.index("flux")]))
-        light = flux * (light / image.sum()).double()
+        flux = float(parameters[likelihood.names.index("flux")])
         disc, data = likelihood.white(parameters[None])[0], likelihood.data
         own = response @ disc / (disc @ disc)
         response.addr_(own, disc, alpha=-1)
-        light = light - flux * own.double()
+        light = light.double() - flux * own.double()
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
         along = torch.zeros(len(response), dtype=torch.float64)
         # In float64, and never all of it at once.
@@ -138,7 +139,7 @@ def render_patches(likelihood, parameters):
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
-        return Patches(basis, power, directions.T @ along, directions.T @ light, flux)
+        return Patches(basis, power, directions.T @ along, directions.T @ light, abs(flux))
 
 
 def marginal(likelihood, patches, white, flux_prior, scatters):
@@ -186,8 +187,8 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters):
     return likelihood._constant + log, flux, error, 1 - projected @ (shrink * patches.light).T
 
 
-def with_patches(patches, scatters, flux, share):
-    r"""What the galaxy's flux is with its patches of light, a normal variate for each flux F of the disc.
+def with_patches(patches, scatters):
+    r"""What patches of light make of the galaxy's flux, a normal variate for each flux F of the disc.
 
     Of the amplitudes a given F and the data, :math:`a_k \sim N(s_k Q_k \cdot (d - F m), s_k)` with
     :math:`s_k = f^2 / (1 + f^2 |Q_k|^2)`, the galaxy's flux is :math:`F + \sum_k q_k a_k`, q the patches' own.
@@ -195,21 +196,18 @@ def with_patches(patches, scatters, flux, share):
     Parameters
     ----------
     patches : Patches
-    scatters : Tensor (n,)
+    scatters : Tensor (m,)
         Values of f.
-    flux : Tensor (n,)
-        Of the disc.
-    share : Tensor (n,)
-        As `marginal` returns it, at the same f: :math:`1 - \sum_k q_k s_k Q_k \cdot m`.
 
     Returns
     -------
-    mean, error : Tensor (n,)
-        [unit of the flux]
+    added, error : Tensor (m,)
+        [unit of the flux]. The galaxy's flux has the mean ``share * flux + added``, with ``share`` from `marginal`,
+        :math:`1 - \sum_k q_k s_k Q_k \cdot m`, and this standard deviation.
     """
     f2 = (scatters**2).double()[:, None]
-    shrink = f2 / (1 + f2 * patches.power)  # (n, k)
-    return share * flux + (shrink * patches.light) @ patches.data, torch.sqrt(shrink @ patches.light**2)
+    shrink = f2 / (1 + f2 * patches.power)  # (m, k)
+    return (shrink * patches.light) @ patches.data, torch.sqrt(shrink @ patches.light**2)
 
 
 def over_scatters(log):

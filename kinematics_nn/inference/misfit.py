@@ -4,9 +4,12 @@ import math
 
 import torch
 
+from .space import PA_UNIT
+
 __all__ = ["misfit", "widened"]
 
 _LEAST = 2.0  # mean square of what is left, from where errors are widened: with less, patches of light are at work
+_APART = 30.0  # deg, standard deviation of position angles that are not about one mode
 _SIGNIFICANT = 5.0  # standard deviations of that mean square
 
 
@@ -64,8 +67,10 @@ def widened(space, x, weights, factor):
     -------
     Tensor (n, free)
         About the same mean, with what the data add to the inverse of the prior's covariance divided by the square of
-        ``factor``.
+        ``factor``. A position angle of several modes, or of nearly none, stays as it is.
     """
+    wide, turning = x.clone(), _turning(space, x, weights)
+    x = x[:, ~turning]
     mean = weights @ x
     away = x - mean
     covariance = (away * weights[:, None]).T @ away
@@ -74,9 +79,23 @@ def widened(space, x, weights, factor):
     power, axes = torch.linalg.eigh(whole)
     # Few draws in many dimensions: what they leave without any width has little.
     whole = (axes * power.clamp(min=1e-6)) @ axes.T
-    prior = torch.diag(torch.tensor([name != "pa" for name in space.free], dtype=x.dtype) * scale**2)
+    prior = torch.diag(_prior_precision(space).to(x)[~turning] * scale**2)
     wanted = prior + (torch.linalg.inv(whole) - prior) / factor**2
     power, axes = torch.linalg.eigh(0.5 * (wanted + wanted.T))
-    wide = (axes * power.clamp(min=1e-9).rsqrt()) @ axes.T  # symmetric roots: no axis is turned more than it must
+    root = (axes * power.clamp(min=1e-9).rsqrt()) @ axes.T  # symmetric roots: no axis is turned more than it must
     power, axes = torch.linalg.eigh(whole)
-    return mean + (away / scale) @ ((axes * power.rsqrt()) @ axes.T) @ wide * scale
+    wide[:, ~turning] = mean + (away / scale) @ ((axes * power.rsqrt()) @ axes.T) @ root * scale
+    return space.inside(wide)
+
+
+def _turning(space, x, weights):
+    """Which variates (free,) are an angle whose draws are far apart."""
+    variance = weights @ (x - weights @ x) ** 2
+    return torch.tensor([name == "pa" for name in space.free]) & (variance > (_APART / PA_UNIT) ** 2)
+
+
+def _prior_precision(space):
+    """Inverse variances (free,) of the variates' priors: one, but for the angle's, which is the user's or none."""
+    moments = None if space.pa_prior is None else space.pa_prior.moments
+    of_angle = 0.0 if moments is None else (PA_UNIT / moments[1]) ** 2
+    return torch.tensor([of_angle if name == "pa" else 1.0 for name in space.free])

@@ -124,11 +124,14 @@ def refined_posterior(
     report["misfit"] = misfit(target, best)
     x = draws.x if report["misfit"] == 1 else widened(target.space, draws.x, weights, report["misfit"])
     drawn = target.space.parameters(x), *drawn
-    values = target.values(*drawn, generator, report["misfit"])
+    values = target.values(*drawn, generator)
+    flux = float(weights.numpy() @ values["flux"])
+    _widen_flux(values, flux, report["misfit"])
     further = _derived(forms, values)
     weighted = values | further | {"weight": draws.weights.numpy()}
     chosen = _equally(weights, n_samples, generator)
-    samples = target.values(*(of[chosen] for of in drawn), generator, report["misfit"])
+    samples = target.values(*(of[chosen] for of in drawn), generator)
+    _widen_flux(samples, flux, report["misfit"])
     # The flux, drawn anew, is nothing that they follow from.
     samples |= {name: values[chosen.numpy()] for name, values in further.items()}
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
@@ -227,6 +230,11 @@ def is_short(report, min_ess):
         report["sample_efficiency"] < 0.01 or not report["pareto_k"] <= 0.7
     )
     return weights_fail or report["n_effective"] < min_ess
+
+
+def _widen_flux(values, mean, factor):
+    """Make the scatter of fluxes about their mean, all of it, so many times as wide; none becomes negative."""
+    values["flux"] = np.maximum(mean + factor * (values["flux"] - mean), 1e-3 * abs(mean))
 
 
 def _nested(target, seed):

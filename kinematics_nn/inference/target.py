@@ -99,23 +99,21 @@ class Target:
         """What `values` makes values of, of calls by their number (n,)."""
         return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
 
-    def values(self, parameters, logs, flux, generator, wider=1.0):
+    def values(self, parameters, logs, flux, generator):
         """Parameters, flux and light's scatter, drawn, a dict of (n,) arrays.
 
         Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3) the disc's own,
-        its error, and the share of it that counts with the patches of light. What is drawn is the galaxy's, with them;
-        its errors are ``wider`` times theirs.
+        its error, and the share of it that counts with the patches of light. What is drawn is the galaxy's, with them.
         """
         n = len(parameters)
         chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
         mean, error, share = flux[torch.arange(n), chosen].unbind(1)
         # A normal variate above the least flux, by its quantiles.
-        error = wider * error
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
         above = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
         drawn = mean + error * torch.special.ndtri(above.clamp(1e-12, 1 - 1e-12))
-        mean, error = with_patches(self.patches, self.scatters[chosen], drawn, share)
-        drawn = mean + wider * error * torch.randn(n, dtype=torch.float64, generator=generator)
+        added, error = (of[chosen] for of in with_patches(self.patches, self.scatters))
+        drawn = share * drawn + added + error * torch.randn(n, dtype=torch.float64, generator=generator)
         if "flux" in self.space.fixed:
             drawn = torch.full_like(drawn, self.space.fixed["flux"])
         values = dict(zip(self.space.names, parameters.T, strict=True))

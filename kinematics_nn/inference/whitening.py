@@ -60,8 +60,11 @@ class Whitener:
         spacing = np.maximum(1, np.floor(0.55 * fwhm)).astype(int)
         # In threes, where the disc can be rendered on every third of its pixels.
         spacing = np.where(spacing >= 6, spacing // 3 * 3, spacing)
-        while np.prod(shape) / np.prod(spacing) > most and (spacing < fwhm).all():
-            spacing += np.where(spacing >= 6, 3, 1)
+        while np.prod(shape) / np.prod(spacing) > most:
+            coarser = spacing + np.where(spacing >= 6, 3, 1)
+            if (coarser > np.ceil(fwhm)).any():
+                break
+            spacing = coarser
         self.spacing = spacing
         self.step = float((spacing / np.maximum(fwhm, 1)).max())
         rows, columns = (np.arange((n % step) // 2, n, step) for n, step in zip(shape[1:], spacing, strict=True))

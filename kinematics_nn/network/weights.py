@@ -26,7 +26,8 @@ def list_weights():
     found = {}
     for folder in (Path(str(files("kinematics_nn.network"))) / "weights", weights_folder()):
         for path in sorted(folder.glob("*.safetensors")):
-            found.setdefault(path.stem, path)
+            if not path.name.startswith("."):  # what is being written
+                found.setdefault(path.stem, path)
     return found
 
 

@@ -56,7 +56,7 @@ def opened(cube):
 def _from_file(path):
     try:
         return SpectralCube.read(str(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # any, as formats have readers of their own: one answer for all of them
         raise KinematicsError(

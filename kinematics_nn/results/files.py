@@ -2,7 +2,7 @@
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,8 @@ def whole_file(path, overwrite=False):
         # Some writers make files that are their owner's alone.
         mask = os.umask(0)
         os.umask(mask)
-        partial.chmod(0o666 & ~mask)
+        with suppress(OSError):  # of mounts that know no modes
+            partial.chmod(0o666 & ~mask)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
