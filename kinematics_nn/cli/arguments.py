@@ -42,7 +42,10 @@ def add_fit_arguments(sub):
     sub.add_argument("--fallback", choices=("dynesty",), help="what refined falls back on, for minutes to hours")
     sub.add_argument("--lsf", metavar="QUANTITY", help="sigma of the line-spread function, or hanning")
     sub.add_argument(
-        "--fixed", nargs="+", metavar="NAME=QUANTITY", help="parameters to hold, such as 'thickness=0 arcsec'"
+        "--fixed",
+        nargs="+",
+        metavar="NAME=QUANTITY",
+        help="parameters to hold, such as 'thickness=0 arcsec', or 'ra=143.04 deg' 'dec=21.5 deg'",
     )
     sub.add_argument("--progress", action="store_true", help="say every step")
     _posterior_arguments(sub)
