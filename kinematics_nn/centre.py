@@ -7,10 +7,17 @@ from astropy.wcs.utils import pixel_to_skycoord
 from .errors import KinematicsError
 from .quantities import inside_number
 
-__all__ = ["CENTRES", "as_offsets"]
+__all__ = ["CENTRES", "as_offsets", "offset_of"]
 
 CENTRES = {("ra", "dec"): u.deg, ("x", "y"): u.pix}
 """Pairs of names that give a centre, and the unit of a bare number."""
+
+
+def offset_of(name):
+    """The offset, ``east`` or ``north``, that a coordinate of a centre stands for; other names are what they are."""
+    return next(
+        (offset for pair in CENTRES for at, offset in zip(pair, ("east", "north"), strict=True) if at == name), name
+    )
 
 
 def as_offsets(fixed, priors, observation):

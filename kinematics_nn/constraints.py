@@ -3,6 +3,7 @@
 from astropy import units as u
 from astropy.modeling import Model
 
+from .centre import offset_of
 from .errors import KinematicsError, WrongUnit
 from .quantities import inside_number
 from .velocity_field import DiscVelocityField, curve_names
@@ -87,7 +88,7 @@ def model_constraints(given, forms, distance=None):
 
 def with_constraints(fixed, priors, of_models):
     """What a user holds and has priors on, and what models do, in which the user named nothing: two dicts."""
-    named = {*fixed, *priors}
+    named = set(map(offset_of, (*fixed, *priors)))
     held, bounded = ({name: value for name, value in own.items() if name not in named} for own in of_models)
     return held | fixed, bounded | priors
 

@@ -108,7 +108,7 @@ def fit(
     ----------
     .. [1] Dawson, Davis, Gomez & Schock (2021), MNRAS 503, 574.
     """
-    from .centre import CENTRES, as_offsets
+    from .centre import as_offsets, offset_of
     from .constraints import model_constraints, with_constraints
     from .decoder import Forms
     from .forms import get_form
@@ -136,9 +136,9 @@ def fit(
     check_weights(info, forms)
     # Refused before the cube is read, but for the flux, whose unit only the cube knows, and for a centre in its frame.
     check_priors(method, priors, forms)
-    for read, what in ((own_priors, priors), (held_values, fixed)):
-        later = {"flux", *(name for pair in CENTRES for name in pair if what is fixed)}
-        read({name: value for name, value in what.items() if name not in later}, forms, u.one, distance)
+    own_priors({name: value for name, value in priors.items() if name != "flux"}, forms, u.one, distance)
+    now = {name: value for name, value in fixed.items() if name != "flux" and offset_of(name) == name}
+    held_values(now, forms, u.one, distance)
     cube = opened(cube)
     observation = observe(
         cube,

@@ -7,6 +7,7 @@ import numpy as np
 from astropy import log
 from astropy import units as u
 
+from .centre import offset_of
 from .errors import KinematicsError
 from .quantities import inside_number
 
@@ -39,7 +40,7 @@ def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
         raise KinematicsError(
             f"{', '.join(held)} held fixed with method='network'",
             "a method that can hold parameters",
-            f'fit(method="refined"), or priors={{{_offset(next(iter(held)))!r}: (value, small standard deviation)}}',
+            f'fit(method="refined"), or priors={{{offset_of(next(iter(held)))!r}: (value, small standard deviation)}}',
         )
     if method == "network" and lsf is not None:
         raise KinematicsError("lsf= with method='network'", "a method that knows of it", 'fit(method="refined")')
@@ -47,11 +48,6 @@ def check_options(method, n_samples, min_ess, fallback, held, priors, lsf):
     both = sorted(set(held) & set(priors))
     if both:
         raise KinematicsError(f"{', '.join(both)} both held and with a prior", "one of the two", "fit(fixed=...)")
-
-
-def _offset(name):
-    """What a prior may be on in the place of a centre's coordinate."""
-    return {"ra": "east", "x": "east", "dec": "north", "y": "north"}.get(name, name)
 
 
 def check_priors(method, priors, forms):

@@ -88,20 +88,20 @@ def calibrate(
         "options": {name: repr(value) for name, value in options.items()},
     }  # fmt: skip
     (Path(folder) / "parts").mkdir(parents=True, exist_ok=True)
-    for path in _parts(folder):
-        _check_run(path, run)
+    done = {path: read_table(path) for path in _parts(folder)}
+    _check_run(done, run)
     arguments = {"method": method, **options}
     for path, numbers in _blocks(folder, n)[shard[0] :: shard[1]]:
         # The last part of a run that was shorter holds the first galaxies of its ten.
-        there = read_table(path) if path.exists() else None
+        there = done.get(path)
         missing = [number for number in numbers if there is None or number not in there["number"]]
         if not missing:
             continue
         rows = [_galaxy(number, galaxies, forms, seed, keep, arguments) for number in missing]
         table = Table(rows)
         if progress is not None:
-            done = sum(row["status"] == "ok" for row in rows)
-            progress(f"{path.name}: {done} of {len(rows)} fitted, {np.median(table['seconds']):.1f} s each")
+            fitted = sum(row["status"] == "ok" for row in rows)
+            progress(f"{path.name}: {fitted} of {len(rows)} fitted, {np.median(table['seconds']):.1f} s each")
         if there is not None:
             table = vstack([there, table], metadata_conflicts="silent")
         table.meta["run"] = run
@@ -119,11 +119,11 @@ def read_rows(folder):
     paths = _parts(folder)
     if not paths:
         raise KinematicsError(f"no galaxies in {folder}", "those of a run", "kinematics-nn calibrate --out FOLDER")
-    tables = [read_table(path) for path in paths]
-    for path in paths[1:]:
-        _check_run(path, tables[0].meta["run"])
-    rows = vstack(tables, metadata_conflicts="silent")
-    rows.meta = {"run": tables[0].meta["run"]}
+    tables = {path: read_table(path) for path in paths}
+    run = tables[paths[0]].meta["run"]
+    _check_run(tables, run)
+    rows = vstack(list(tables.values()), metadata_conflicts="silent")
+    rows.meta = {"run": run}
     return rows
 
 
@@ -260,12 +260,14 @@ def _blocks(folder, n):
     ]
 
 
-def _check_run(path, run):
-    found = read_table(path).meta.get("run") or {}
-    other = [name for name in run if found.get(name) != run[name]]
-    if other:
-        theirs, ours = (", ".join(f"{name}={of.get(name)!r}" for name in other) for of in (found, run))
-        raise KinematicsError(f"{path} of another run, with {theirs}", ours, "another folder, --out")
+def _check_run(tables, run):
+    """Refuse tables, a dict of path to `~astropy.table.Table`, of another run."""
+    for path, table in tables.items():
+        found = table.meta.get("run") or {}
+        other = [name for name in run if found.get(name) != run[name]]
+        if other:
+            theirs, ours = (", ".join(f"{name}={of.get(name)!r}" for name in other) for of in (found, run))
+            raise KinematicsError(f"{path} of another run, with {theirs}", ours, "another folder, --out")
 
 
 def _forms(given):

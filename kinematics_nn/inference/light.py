@@ -53,6 +53,11 @@ class Patches:
     light: torch.Tensor
     flux: float
 
+    def variances(self, scatters):
+        """Of the amplitudes given the data (m, k), for values of f (m,)."""
+        f2 = (scatters**2).double()[:, None]
+        return f2 / (1 + f2 * self.power)
+
     @classmethod
     def none(cls, likelihood):
         """No patches: the light is the profile."""
@@ -176,8 +181,7 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters):
     square, along, projected = products
     mean, spread = flux_prior
     data = likelihood.data.double()
-    f2 = (scatters**2).double()[:, None]
-    shrink = f2 / (1 + f2 * patches.power)  # (m, k)
+    f2, shrink = (scatters**2).double()[:, None], patches.variances(scatters)
     a = square[:, None] - projected**2 @ shrink.T + 1 / spread**2
     b = along[:, None] - (projected * patches.data) @ shrink.T + mean / spread**2
     d = (data**2).sum() - shrink @ patches.data**2 + (mean / spread) ** 2
@@ -205,8 +209,7 @@ def with_patches(patches, scatters):
         [unit of the flux]. The galaxy's flux has the mean ``share * flux + added``, with ``share`` from `marginal`,
         :math:`1 - \sum_k q_k s_k Q_k \cdot m`, and this standard deviation.
     """
-    f2 = (scatters**2).double()[:, None]
-    shrink = f2 / (1 + f2 * patches.power)  # (m, k)
+    shrink = patches.variances(scatters)
     return (shrink * patches.light) @ patches.data, torch.sqrt(shrink @ patches.light**2)
 
 

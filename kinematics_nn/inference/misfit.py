@@ -38,11 +38,9 @@ def misfit(target, best):
     model = likelihood.white(parameters)[0]
     rest = likelihood.data - model
     if len(patches.power):
-        f2 = target.scatters.double() ** 2
-        along = (rest @ patches.basis).double()
-        shrink = f2[:, None] / (1 + f2[:, None] * patches.power)
-        # At the scatter that is likeliest of these residuals
-        log = 0.5 * (shrink * along**2).sum(1) - 0.5 * torch.log1p(f2[:, None] * patches.power).sum(1)
+        along, shrink = (rest @ patches.basis).double(), patches.variances(target.scatters)
+        # At the scatter that is likeliest of these residuals: of f^2 power + 1 = 1 / (1 - shrink power)
+        log = 0.5 * (shrink * along**2).sum(1) + 0.5 * torch.log1p(-shrink * patches.power).sum(1)
         found = (patches.basis @ (shrink[log.argmax()] * along).float()).to(rest)
         model, rest = model + found, rest - found
     weight = model.double() ** 2

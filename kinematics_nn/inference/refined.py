@@ -81,6 +81,7 @@ def refined_posterior(
     weighted : dict
         The draws behind them: the same to (n,) arrays, and their ``weight``, of sum one.
     report : dict
+        misfit (what errors are widened by), disc_share (of the flux, that the profile has without its patches of light),
         sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
         error, weight_power (of the weights of ``samples``, below one where too few draws had all of it), light_scatter,
         n_patches, flux_prior, n_modes, summation_correction (what a finer sum over the disc adds to the evidence, which
@@ -129,6 +130,7 @@ def refined_posterior(
     _widen_flux(values, flux, report["misfit"])
     further = _derived(forms, values)
     weighted = values | further | {"weight": draws.weights.numpy()}
+    del weighted["flux_of_disc"]
     chosen = _equally(weights, n_samples, generator)
     samples = target.values(*(of[chosen] for of in drawn), generator)
     _widen_flux(samples, flux, report["misfit"])
@@ -137,6 +139,7 @@ def refined_posterior(
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
+        "disc_share": float(np.median(samples.pop("flux_of_disc")) / np.median(samples["flux"])),
         "n_patches": len(target.patches.power),
         "flux_prior": list(target.flux_prior),
         "n_modes": len(modes),

@@ -100,7 +100,7 @@ class Target:
         return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
 
     def values(self, parameters, logs, flux, generator):
-        """Parameters, flux and light's scatter, drawn, a dict of (n,) arrays.
+        """Parameters, flux, light's scatter and the ``flux_of_disc``, drawn, a dict of (n,) arrays.
 
         Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3) the disc's own,
         its error, and the share of it that counts with the patches of light. What is drawn is the galaxy's, with them.
@@ -112,12 +112,13 @@ class Target:
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
         above = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
         drawn = mean + error * torch.special.ndtri(above.clamp(1e-12, 1 - 1e-12))
+        own = drawn
         added, error = (of[chosen] for of in with_patches(self.patches, self.scatters))
-        drawn = share * drawn + added + error * torch.randn(n, dtype=torch.float64, generator=generator)
+        drawn = share * own + added + error * torch.randn(n, dtype=torch.float64, generator=generator)
         if "flux" in self.space.fixed:
-            drawn = torch.full_like(drawn, self.space.fixed["flux"])
+            own = drawn = torch.full_like(drawn, self.space.fixed["flux"])
         values = dict(zip(self.space.names, parameters.T, strict=True))
-        values |= {"flux": drawn, "light_scatter": self.scatters[chosen]}
+        values |= {"flux": drawn, "light_scatter": self.scatters[chosen], "flux_of_disc": own}
         return {name: value.numpy() for name, value in values.items()}
 
     def best(self, call):
