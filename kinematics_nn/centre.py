@@ -15,9 +15,8 @@ CENTRES = {("ra", "dec"): u.deg, ("x", "y"): u.pix}
 
 def offset_of(name):
     """The offset, ``east`` or ``north``, that a coordinate of a centre stands for; other names are what they are."""
-    return next(
-        (offset for pair in CENTRES for at, offset in zip(pair, ("east", "north"), strict=True) if at == name), name
-    )
+    offsets = {at: offset for pair in CENTRES for at, offset in zip(pair, ("east", "north"), strict=True)}
+    return offsets.get(name, name)
 
 
 def as_offsets(fixed, priors, observation):
