@@ -5,6 +5,7 @@ import torch
 from scipy.interpolate import make_interp_spline
 
 from ..network.targets import LIGHT_FLOOR, MULTIPLES
+from .free_curve import bent_speed
 from .line_width import line_width
 
 __all__ = ["derived", "derived_of_curves"]
@@ -14,7 +15,7 @@ _V22 = 1.31  # of r50: 2.2 scale lengths of an exponential disc
 _LEAST_SPEED = 1e-3  # km/s, of which there is a logarithm
 
 
-def derived(forms, values, r50=None, dispersion=None):
+def derived(forms, values, r50=None, dispersion=None, bend=None):
     """Columns that follow from the parameters of a disc.
 
     Parameters
@@ -26,6 +27,8 @@ def derived(forms, values, r50=None, dispersion=None):
         Half-light radius [arcsec]; by default that of the light's form.
     dispersion : Tensor (n,), optional
         At the half-light radius [km/s]; by default that of the dispersion's form.
+    bend : Tensor (n, node), optional
+        Departures of the speeds from their form (`~kinematics_nn.inference.free_curve`).
 
     Returns
     -------
@@ -41,10 +44,12 @@ def derived(forms, values, r50=None, dispersion=None):
     if dispersion is None:
         dispersion = forms.velocity_dispersion.evaluate(r50, *own)
     inclination = torch.deg2rad(values["inclination"])
-    v22 = forms.rotation_curve.evaluate(_V22 * r50, *curve)
-    radii = r50[:, None] * torch.as_tensor(_RINGS)
-    profile = forms.surface_brightness.evaluate(radii, *(v[:, None] for v in light))
+    radii = r50[:, None] * torch.as_tensor([*_RINGS, _V22])
+    profile = forms.surface_brightness.evaluate(radii[:, :-1], *(v[:, None] for v in light))
     speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve))
+    if bend is not None:
+        speed = bent_speed(speed, [*_RINGS, _V22], bend)
+    radii, speed, v22 = radii[:, :-1], speed[:, :-1], speed[:, -1]
     return {
         "r50": r50,
         "v22": v22,

@@ -10,6 +10,7 @@ from ..decoder import Fineness
 from ..errors import KinematicsError
 from .cores import an_item_a_core, in_parallel
 from .derived import derived
+from .free_curve import free_curve
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
 from .likelihood import CubeLikelihood
@@ -81,8 +82,8 @@ def refined_posterior(
     weighted : dict
         The draws behind them: the same to (n,) arrays, and their ``weight``, of sum one.
     report : dict
-        misfit (what errors are widened by), disc_share (of the flux, what the profile has without its patches),
-        sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
+        misfit (what errors are widened by), curve_scatter (rms of the speeds about their form), disc_share (of the
+        flux, what the profile has without its patches), sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
         error, weight_power (of the weights of ``samples``, below one where too few draws had all of it), light_scatter,
         n_patches, flux_prior, n_modes, summation_correction (what a finer sum over the disc adds to the evidence, which
         has it), likelihood calls.
@@ -124,11 +125,13 @@ def refined_posterior(
         weights = flat.weights
     report["misfit"] = misfit(target, best)
     x = draws.x if report["misfit"] == 1 else widened(target.space, draws.x, weights, report["misfit"])
+    bend, moves, scatter = free_curve(target, best, report["misfit"]).draw(len(x), generator)
+    x = target.space.inside((x + moves).clamp(-target.space.reach(), target.space.reach()))
     drawn = target.space.parameters(x), *drawn
     values = target.values(*drawn, generator)
     flux = float(weights.numpy() @ values["flux"])
     _widen_flux(values, flux, report["misfit"])
-    further = _derived(forms, values)
+    further = _derived(forms, values, bend)
     weighted = values | further | {"weight": draws.weights.numpy()}
     del weighted["flux_of_disc"]
     chosen = _equally(weights, n_samples, generator)
@@ -139,6 +142,7 @@ def refined_posterior(
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
+        "curve_scatter": float(scatter[chosen].median()),
         "disc_share": float(np.median(samples.pop("flux_of_disc")) / np.median(samples["flux"])),
         "n_patches": len(target.patches.power),
         "flux_prior": list(target.flux_prior),
@@ -256,11 +260,14 @@ def _nested(target, seed):
     return draws, torch.as_tensor(order), report
 
 
-def _derived(forms, values):
+def _derived(forms, values, bend=None):
     """What follows from parameters, a dict of numbers or (n,) arrays: a dict of (n,) arrays."""
     tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
-    parts = zip(*(value.split(_ROWS) for value in tensors.values()), strict=True)
-    found = in_parallel(lambda part: derived(forms, dict(zip(tensors, part, strict=True))), list(parts))
+    parts = [
+        dict(zip(tensors, part, strict=True)) for part in zip(*(v.split(_ROWS) for v in tensors.values()), strict=True)
+    ]
+    bends = [None] * len(parts) if bend is None else bend.split(_ROWS)
+    found = in_parallel(lambda part: derived(forms, part[0], bend=part[1]), list(zip(parts, bends, strict=True)))
     return {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
 
 

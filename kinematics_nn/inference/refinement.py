@@ -7,7 +7,7 @@ import torch
 from .cores import in_parallel
 from .space import PA_UNIT
 
-__all__ = ["Mode", "laplace", "refine"]
+__all__ = ["Mode", "System", "laplace", "refine"]
 
 _ROUNDS = 30
 _ENOUGH = 0.1  # gain of the log posterior at which a descent is over
@@ -56,7 +56,7 @@ def refine(likelihood, space, patches, scatter, starts, flux_prior):
     list of Mode
         Different ones, the highest first.
     """
-    system = _System(likelihood, space, patches, scatter, flux_prior)
+    system = System(likelihood, space, patches, scatter, flux_prior)
     x = starts.double().clone()
     found = in_parallel(system.at, [one[None] for one in x])
     damping = [1e-2] * len(x)
@@ -111,7 +111,7 @@ def laplace(likelihood, space, patches, scatters, x, flux_prior):
         One Gauss-Newton step from ``x``, with its covariance; ``log_posterior`` is that of the step's end, as the
         quadratic has it.
     """
-    system = _System(likelihood, space, patches, 0.0, flux_prior)
+    system = System(likelihood, space, patches, 0.0, flux_prior)
     linear = system.linear(x[None])
     modes = []
     for scatter in scatters:
@@ -145,7 +145,7 @@ def _step(space, x, gradient, normal, longest):
     return end, held
 
 
-class _System:
+class System:
     """The negative log posterior, its gradient and its Gauss-Newton matrix at variates."""
 
     def __init__(self, likelihood, space, patches, scatter, flux_prior):
@@ -161,11 +161,14 @@ class _System:
         """Value, gradient (free,), normal matrix (free, free) with the flux integrated out, and the flux."""
         return self.assemble(x, *self.linear(x), self.scatter)
 
+    def columns(self, x):
+        """Derivatives of the whitened model of unit flux by the variates, and last itself: (free + 1, value)."""
+        white, slopes = self.likelihood.white_jacobian(self.space.parameters(x))
+        return torch.cat([(self.space.derivatives(x)[0] @ slopes[0].double()), white[:1].double()])
+
     def linear(self, x):
-        """Derivatives by the variates and last the model itself: products with each other, the data and the patches."""
-        parameters = self.space.parameters(x)
-        white, slopes = self.likelihood.white_jacobian(parameters)
-        columns = torch.cat([(self.space.derivatives(x)[0] @ slopes[0].double()), white[:1].double()])
+        """Products of the `columns` with each other, the data and the patches."""
+        columns = self.columns(x)
         projected = (columns.float() @ self.patches.basis).double()
         return columns @ columns.T, columns @ self.data, projected
 
@@ -185,13 +188,13 @@ class _System:
         cross = flux * gram[:-1, -1]
         # The flux follows the others: what the data say of them is what it cannot take up.
         normal = flux**2 * gram[:-1, :-1] - cross[:, None] * cross / a
-        residuals, rows = self._prior_rows(x)
+        residuals, rows = self.prior_rows(x)
         value = value + 0.5 * (self.pull * x[0] ** 2).sum() + 0.5 * (residuals**2).sum()
         gradient = gradient + self.pull * x[0] + rows.T @ residuals
         normal = normal + torch.diag(self.pull) + rows.T @ rows
         return float(value), gradient, normal + 1e-6 * torch.eye(len(normal), dtype=normal.dtype), float(flux)
 
-    def _prior_rows(self, x, step=1e-4):
+    def prior_rows(self, x, step=1e-4):
         """Residuals (n,) of the user's prior of the angle and of the forms' joint ones, and derivatives (n, free)."""
         slots = [slot for slot in self.space.slots if getattr(self.space.forms, slot).prior_residuals is not None]
         if not slots and self.pa_prior is None:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import torch
 from astropy.table import QTable
 
 from ..decoder import render
@@ -14,6 +15,7 @@ from ..observation.source import check_line, choose, detect
 from ..options import fresh_seed
 from ..results.tables import parameter_columns
 from .coverage import LEVELS, rank_row, score
+from .derived import derived
 
 __all__ = ["mock_observation", "verify"]
 
@@ -60,6 +62,9 @@ def verify(fit, n=50, seed=None, progress=None):
     samples = {name: np.asarray(fit.samples[name].value) for name in columns}
     # A mock is smooth: of a galaxy whose patches of light hold much, it has the flux of the disc alone.
     samples["flux"] = samples["flux"] * fit.meta.get("disc_share", 1.0)
+    # And its curve is of the form.
+    tensors = {name: torch.as_tensor(values) for name, values in samples.items()}
+    samples |= {name: values.numpy() for name, values in derived(fit.forms, tensors).items()}
     rows, reasons = [], Counter()
     for k in range(n):
         rng = np.random.default_rng([seed, k])
