@@ -83,10 +83,10 @@ def refined_posterior(
         The draws behind them: the same to (n,) arrays, and their ``weight``, of sum one.
     report : dict
         misfit (what errors are widened by), curve_scatter (rms of the speeds about their form), disc_share (of the
-        flux, what the profile has without its patches), sampler (two-phase, importance, or dynesty), n_effective, sample_efficiency, pareto_k, log_evidence and its
-        error, weight_power (of the weights of ``samples``, below one where too few draws had all of it), light_scatter,
-        n_patches, flux_prior, n_modes, summation_correction (what a finer sum over the disc adds to the evidence, which
-        has it), likelihood calls.
+        flux, what the profile has without its patches), sampler (two-phase, importance, or dynesty), n_effective,
+        sample_efficiency, pareto_k, log_evidence and its error, weight_power (of the weights of ``samples``, below one
+        where too few draws had all of it), light_scatter, n_patches, flux_prior, n_modes, summation_correction (what a
+        finer sum over the disc adds to the evidence, which has it), likelihood calls.
     best : dict
         The draw of highest posterior.
     """
