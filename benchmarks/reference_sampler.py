@@ -110,7 +110,13 @@ def run_refined(galaxy, min_ess):
     with counted() as count:
         start = time.process_time()
         _, draws, report, _ = refined_posterior(
-            galaxy.observation, FORMS, galaxy.draws, n_samples=1000, min_ess=min_ess, seed=galaxy.seed
+            galaxy.observation,
+            FORMS,
+            galaxy.draws,
+            n_samples=1000,
+            min_ess=min_ess,
+            seed=galaxy.seed,
+            curve_is_free=False,
         )
         seconds = time.process_time() - start
     meta = {name: report[name] for name in ("n_effective", "pareto_k", "log_evidence", "log_evidence_error")}

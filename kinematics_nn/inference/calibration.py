@@ -235,7 +235,7 @@ def _galaxy(number, galaxies, forms, seed, keep, options):
     return row | rank_row(samples, mock.truth, rng) | {"rms_true": rms}
 
 
-_FACTS = ("reduced_chi2", "n_effective", "sample_efficiency", "pareto_k", "light_scatter", "misfit")
+_FACTS = ("reduced_chi2", "n_effective", "sample_efficiency", "pareto_k", "light_scatter", "curve_scatter", "misfit")
 
 
 def _names(forms):

@@ -48,7 +48,7 @@ def derived(forms, values, r50=None, dispersion=None, bend=None):
     profile = forms.surface_brightness.evaluate(radii[:, :-1], *(v[:, None] for v in light))
     speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve))
     if bend is not None:
-        speed = bent_speed(speed, [*_RINGS, _V22], bend)
+        speed = bent_speed(speed, [[*_RINGS, _V22]], bend)
     radii, speed, v22 = radii[:, :-1], speed[:, :-1], speed[:, -1]
     return {
         "r50": r50,

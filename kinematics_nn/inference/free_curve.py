@@ -5,17 +5,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from .light import least_flux
 from .refinement import System
 
-__all__ = ["CURVE_SCATTERS", "FreeCurve", "bent_speed", "free_curve"]
+__all__ = ["CURVE_SCATTERS", "N_NODES", "FreeCurve", "bent_speed", "free_curve"]
 
 CURVE_SCATTERS = np.geomspace(0.003, 0.3, 8)
 """Values of ``curve_scatter``, rms of the speed about its form over the speed, log-uniform a priori."""
 
 _OCTAVES = np.arange(-2, 2.01, 0.5)  # where departures are counted, of r50
+N_NODES = len(_OCTAVES)
+"""Where departures are counted: half octaves from a quarter of r50 to four of it."""
+
 _SMOOTH = 1.0  # octaves of radius over which they are alike
 _LEAST_POWER = 0.01  # of the strongest departure, that one has to matter
-_STEP = 0.03  # of the speed, by which models are bent
+_STEP = 0.01  # of the speed, by which models are bent to either side
 _LEAST_SPEED = 0.05  # of the largest one, in which the derivatives of a curve that passes through zero count
 
 
@@ -35,6 +39,8 @@ class FreeCurve:
         By what the variates of the form move with each direction.
     log : Tensor (f, g)
         Log posterior of the two scatters, unnormalised.
+    change : Tensor (value,)
+        What the mean departure makes of the whitened model, with all that moves with it.
     """
 
     directions: torch.Tensor
@@ -43,6 +49,7 @@ class FreeCurve:
     deviation: torch.Tensor
     response: torch.Tensor
     log: torch.Tensor
+    change: torch.Tensor
 
     def draw(self, n, generator):
         """Departures (n, node), moves of the variates (n, free), and the scatters (n,) that they are of."""
@@ -52,11 +59,18 @@ class FreeCurve:
         z = z + self.deviation[f, g] * torch.randn(z.shape, dtype=z.dtype, generator=generator)
         z = (self.axes[f] @ z[..., None])[..., 0]
         moves = -(self.response[f] @ z[..., None])[..., 0]
-        return z @ self.directions.T, moves, torch.as_tensor(CURVE_SCATTERS)[g]
+        scatter = torch.as_tensor(CURVE_SCATTERS)[g] if z.shape[1] else torch.zeros(n, dtype=torch.float64)
+        return z @ self.directions.T, moves, scatter
+
+    def moved(self, space, x, generator):
+        """Variates (n, free) of draws of the form, moved to where the curve is free; departures and scatters."""
+        bend, moves, scatter = self.draw(len(x), generator)
+        reach = space.reach()
+        return space.inside((x + moves).clamp(-reach, reach)), bend, scatter
 
 
 @torch.no_grad()
-def free_curve(target, best, misfit=1.0):
+def free_curve(target, best, x, misfit=1.0):
     r"""How far the rotation curve departs from its form, and what that moves.
 
     The speed is :math:`V(R)\,(1 + \sum_k b_k h_k(R))`, with :math:`h_k` linear in log(R) between neighbouring half
@@ -79,6 +93,8 @@ def free_curve(target, best, misfit=1.0):
     target : Target
     best : dict of str to float
         The disc of highest posterior, as `Target.best` gives it.
+    x : Tensor (free,)
+        Its variates.
     misfit : float, optional
         What errors are widened by, see `~kinematics_nn.inference.misfit.misfit`.
 
@@ -87,12 +103,11 @@ def free_curve(target, best, misfit=1.0):
     FreeCurve
     """
     likelihood, space, patches = target.likelihood, target.space, target.patches
-    parameters = torch.tensor([[best[name] for name in space.names]], dtype=torch.float64)
-    x, flux = space.variates(parameters), best["flux"]
+    x, flux = x[None], best["flux"]
     system = System(likelihood, space, patches, 0.0, target.flux_prior)
     columns = system.columns(x)
     directions = _directions(space.forms, best)
-    bent = _bent_models(likelihood, space.parameters(x), columns[-1], directions, space.forms)
+    bent = _bent_models(likelihood, space.parameters(x), directions, space.forms)
     rest = system.data - flux * columns[-1]
     columns = torch.cat([flux * columns[:-1], columns[-1:], flux * bent])
     n = len(columns) - len(bent)
@@ -103,7 +118,7 @@ def free_curve(target, best, misfit=1.0):
     precision, pull = _prior(system, x, flux)
     square = float(rest @ rest) / misfit**2
     parts = []
-    for scatter in target.scatters.tolist():
+    for scatter, least in zip(target.scatters.tolist(), least_flux(patches, target.scatters).tolist(), strict=True):
         shrink = scatter**2 / (1 + scatter**2 * power)
         its = gram - (projected * shrink) @ projected[:-1].T
         normal, right = its[:n, :n] + precision, its[-1, :n] - pull
@@ -118,17 +133,26 @@ def free_curve(target, best, misfit=1.0):
         log = log - len(along) * torch.log(torch.as_tensor(CURVE_SCATTERS))
         log = log - 0.5 * (square - (shrink * projected[-1]) @ projected[-1]) + 0.5 * float(right @ step)
         log = log - 0.5 * torch.log1p(scatter**2 * power).sum() - 0.5 * torch.logdet(normal)
-        parts.append((axes, variance * along, variance.sqrt(), response[: n - 1], log))
-    return FreeCurve(directions, *(torch.stack(part) for part in zip(*parts, strict=True)))
+        # A disc has a least flux, as `light.log_marginal` has it.
+        error = torch.linalg.inv(normal)[-1, -1].sqrt()
+        log = log + torch.special.log_ndtr((flux + step[-1] - least) / error)
+        parts.append((axes, variance * along, variance.sqrt(), response, log))
+    axes, mean, deviation, response, log = (torch.stack(part) for part in zip(*parts, strict=True))
+    share = torch.softmax(log.flatten(), 0).view_as(log)
+    along = (axes @ (share[..., None] * mean).sum(1)[..., None])[..., 0]  # (f, k)
+    change = along.sum(0) @ columns[n:] - torch.einsum("fpk,fk->p", response, along) @ columns[:n]
+    return FreeCurve(directions, axes, mean, deviation, response[:, : n - 1], log, change)
 
 
 def bent_speed(speed, multiples, bend):
-    """Speeds (n, radius) at ``multiples`` (radius,) of r50, departing from their form by ``bend`` (n, node)."""
-    return speed * (1 + bend @ _hats(torch.as_tensor(multiples, dtype=bend.dtype))).clamp(min=0)
+    """Speeds (n, radius) at ``multiples`` (n or 1, radius) of r50, departing from their form by ``bend`` (n, node)."""
+    bend = torch.as_tensor(bend)
+    hats = _hats(torch.as_tensor(multiples, dtype=bend.dtype))
+    return torch.as_tensor(speed) * (1 + torch.einsum("nk,knr->nr", bend, hats.expand(-1, len(bend), -1))).clamp(min=0)
 
 
 def _hats(multiples):
-    """Weights (node, ...) at multiples (...) of r50 of what departs at each node, flat beyond the ends."""
+    """Weights (node, ...), at multiples (...) of r50, of what departs at each node, flat beyond the ends."""
     octave = torch.log2(multiples.clamp(min=1e-9)).clamp(_OCTAVES[0], _OCTAVES[-1])
     return torch.stack([(1 - (octave - node).abs() / (_OCTAVES[1] - _OCTAVES[0])).clamp(min=0) for node in _OCTAVES])
 
@@ -139,7 +163,10 @@ def _directions(forms, best):
     light, curve = ([values[name] for name in forms.slots[slot]] for slot in ("surface_brightness", "rotation_curve"))
     radii = forms.surface_brightness.half_light_radius(*light) * torch.as_tensor(2.0**_OCTAVES)
     weight = forms.surface_brightness.evaluate(radii, *light) * radii**2
-    speed = forms.rotation_curve.evaluate(radii, *curve)
+    speed = forms.rotation_curve.evaluate(radii, *curve).expand_as(radii)
+    fastest = float(speed.abs().max())
+    if not (fastest > 0 and torch.isfinite(speed).all()):
+        return radii.new_zeros(len(radii), 0)  # nothing that rotates
     slopes = []
     for k, value in enumerate(curve):
         step = 1e-4 * (value.abs() + 1e-6)
@@ -147,7 +174,8 @@ def _directions(forms, best):
             forms.rotation_curve.evaluate(radii, *curve[:k], value + move, *curve[k + 1 :]) for move in (step, -step)
         )
         slopes.append(ahead - behind)
-    slopes = torch.stack(slopes) / speed.abs().clamp(min=_LEAST_SPEED * float(speed.abs().max()))
+    slopes = torch.stack(slopes) / torch.copysign(speed.abs().clamp(min=_LEAST_SPEED * fastest), speed)
+    slopes = torch.nan_to_num(slopes, 0.0, 0.0, 0.0)
     slopes = slopes / slopes.norm(dim=1, keepdim=True).clamp(min=1e-12)
     normal = torch.linalg.pinv((slopes * weight) @ slopes.T, rtol=1e-6, hermitian=True)
     left = torch.eye(len(radii), dtype=torch.float64) - slopes.T @ normal @ (slopes * weight)
@@ -158,19 +186,21 @@ def _directions(forms, best):
     return axes[:, strong] * power[strong].sqrt()
 
 
-def _bent_models(likelihood, parameters, model, directions, forms):
-    """Derivatives (k, value) of the whitened model (value,) of unit flux by departures along ``directions``."""
+def _bent_models(likelihood, parameters, directions, forms):
+    """Derivatives (k, value) of the whitened model of unit flux by departures along ``directions`` (node, k)."""
     decoder, found = likelihood.decoder, []
     light = [parameters[0, forms.parameter_names.index(name)] for name in forms.slots["surface_brightness"]]
     r50 = float(forms.surface_brightness.half_light_radius(*light))
     try:
         for direction in directions.T:
-            bend = direction * (_STEP / direction.abs().max())
-            decoder.forms = replace(forms, rotation_curve=_bent(forms.rotation_curve, r50, bend))
-            found.append((likelihood.white(parameters)[0].double() - model) * (direction.abs().max() / _STEP))
+            size, sides = _STEP / direction.abs().max(), []
+            for step in (size, -size):
+                decoder.forms = replace(forms, rotation_curve=_bent(forms.rotation_curve, r50, step * direction))
+                sides.append(likelihood.white(parameters)[0].double())
+            found.append((sides[0] - sides[1]) / (2 * size))
     finally:
         decoder.forms = forms
-    return torch.stack(found) if found else model.new_zeros(0, len(model))
+    return torch.stack(found) if found else torch.zeros(0, len(likelihood.data), dtype=torch.float64)
 
 
 def _bent(form, r50, bend):

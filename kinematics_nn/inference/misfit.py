@@ -14,7 +14,7 @@ _SIGNIFICANT = 5.0  # standard deviations of that mean square
 
 
 @torch.no_grad()
-def misfit(target, best):
+def misfit(target, best, change=None):
     r"""How much more than the noise a model leaves of a galaxy: the factor that its errors are too small by.
 
     With white residuals r and a white model m, patches of light and all, the covariance of least squares is too small
@@ -27,6 +27,8 @@ def misfit(target, best):
     target : Target
     best : dict of str to float
         The disc of highest posterior, as `Target.best` gives it.
+    change : Tensor (value,), optional
+        What a curve that is free makes of the whitened model, see `~kinematics_nn.inference.free_curve.FreeCurve`.
 
     Returns
     -------
@@ -36,6 +38,8 @@ def misfit(target, best):
     likelihood, patches = target.likelihood, target.patches
     parameters = torch.tensor([[best[name] for name in target.space.names]], dtype=torch.float64)
     model = likelihood.white(parameters)[0]
+    if change is not None:
+        model = model + change.to(model)
     rest = likelihood.data - model
     if len(patches.power):
         along, shrink = (rest @ patches.basis).double(), patches.variances(target.scatters)

@@ -10,7 +10,7 @@ from ..decoder import Fineness
 from ..errors import KinematicsError
 from .cores import an_item_a_core, in_parallel
 from .derived import derived
-from .free_curve import free_curve
+from .free_curve import N_NODES, free_curve
 from .importance import Component, flattened, sample
 from .light import SCATTERS, Patches, render_patches
 from .likelihood import CubeLikelihood
@@ -51,7 +51,18 @@ def observation_space(observation, forms, pa, r_scale, fixed=None, priors=()):
 
 @an_item_a_core()
 def refined_posterior(
-    observation, forms, draws, *, n_samples, min_ess, seed, fixed=None, priors=(), fallback=None, progress=None
+    observation,
+    forms,
+    draws,
+    *,
+    n_samples,
+    min_ess,
+    seed,
+    fixed=None,
+    priors=(),
+    fallback=None,
+    progress=None,
+    curve_is_free=True,
 ):
     """Posterior of the parameters of a disc by importance sampling about its modes.
 
@@ -74,11 +85,15 @@ def refined_posterior(
         What samples the posterior again, from the prior, where importance sampling falls short.
     progress : callable, optional
         Called with a word on every step.
+    curve_is_free : bool, optional
+        Whether speeds may depart from their form (`free_curve`), or samples are those of `Target`, to be compared with
+        another sampler's.
 
     Returns
     -------
     samples : dict
-        Name of a parameter, or of a column of `derived`, to (n_samples,) array.
+        Name of a parameter, or of a column of `derived`, to (n_samples,) array; and ``bend`` (n_samples, node), the
+        departures of the speeds from their form.
     weighted : dict
         The draws behind them: the same to (n,) arrays, and their ``weight``, of sum one.
     report : dict
@@ -117,16 +132,14 @@ def refined_posterior(
     report["log_evidence"] += target.finer
     weights = draws.weights
     if isinstance(draws, TwoPhaseDraws):
-        best, drawn = target.best(draws.best), (draws.logs, draws.flux)
+        (best, at), drawn = target.best(draws.best), (draws.logs, draws.flux)
         report["weight_power"] = 1.0
     else:
-        best, drawn = target.best(int(order[draws.log_target.argmax()])), target.recorded(order)[1:]
+        best, at = target.best(int(order[draws.log_target.argmax()]))
+        drawn = target.recorded(order)[1:]
         flat, report["weight_power"] = flattened(draws)
         weights = flat.weights
-    report["misfit"] = misfit(target, best)
-    x = draws.x if report["misfit"] == 1 else widened(target.space, draws.x, weights, report["misfit"])
-    bend, moves, scatter = free_curve(target, best, report["misfit"]).draw(len(x), generator)
-    x = target.space.inside((x + moves).clamp(-target.space.reach(), target.space.reach()))
+    x, bend, scatter, report["misfit"] = _freed(target, best, at, draws.x, weights, curve_is_free, generator)
     drawn = target.space.parameters(x), *drawn
     values = target.values(*drawn, generator)
     flux = float(weights.numpy() @ values["flux"])
@@ -138,7 +151,7 @@ def refined_posterior(
     samples = target.values(*(of[chosen] for of in drawn), generator)
     _widen_flux(samples, flux, report["misfit"])
     # The flux, drawn anew, is nothing that they follow from.
-    samples |= {name: values[chosen.numpy()] for name, values in further.items()}
+    samples |= {name: values[chosen.numpy()] for name, values in further.items()} | {"bend": bend[chosen].numpy()}
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
@@ -229,6 +242,20 @@ def _steered(target, min_ess):
         return mixture if surrogate is None else Thinned(mixture, surrogate, 4 * min_ess), None
 
     return steer
+
+
+def _freed(target, best, at, x, weights, curve_is_free, generator):
+    """Draws (n, free), widened by the misfit and moved by a free curve; its departures and scatters, and the misfit."""
+    if not curve_is_free:
+        none = torch.zeros(len(x), N_NODES, dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
+        found = misfit(target, best)
+        return x if found == 1 else widened(target.space, x, weights, found), *none, found
+    curve = free_curve(target, best, at)
+    found = misfit(target, best, curve.change)
+    if found > 1:
+        x = widened(target.space, x, weights, found)
+        curve = free_curve(target, best, at, found)
+    return *curve.moved(target.space, x, generator), found
 
 
 def is_short(report, min_ess):

@@ -40,12 +40,13 @@ class Target:
 
     def forget(self):
         """Start keeping anew."""
-        self.parameters, self.logs, self.flux, self.kept_models = [], [], [], []
+        self.x, self.parameters, self.logs, self.flux, self.kept_models = [], [], [], [], []
 
     @torch.no_grad()
     def __call__(self, x):
         """Log posterior (n,), unnormalised, of variates (n, free)."""
         self.calls += len(x)
+        self.x.append(x.double())
         found = []
         parts = x.split(_AT_ONCE)
         # As many at a time as leave little beside what is kept of them.
@@ -122,12 +123,12 @@ class Target:
         return {name: value.numpy() for name, value in values.items()}
 
     def best(self, call):
-        """Parameters of one call, with the disc's own flux and at the light's scatter that are the likeliest."""
+        """Parameters of one call, with its likeliest flux of the disc and scatter of the light, and its variates."""
         parameters, logs, flux = self.recorded(call)
         scatter = int(logs.argmax())
         least = float(least_flux(self.patches, self.scatters)[scatter])
         values = dict(zip(self.space.names, parameters.tolist(), strict=True))
-        return values | {"flux": max(float(flux[scatter, 0]), least)}
+        return values | {"flux": max(float(flux[scatter, 0]), least)}, torch.cat(self.x)[call]
 
 
 def _finite(logs):

@@ -62,14 +62,14 @@ def verify(fit, n=50, seed=None, progress=None):
     samples = {name: np.asarray(fit.samples[name].value) for name in columns}
     # A mock is smooth: of a galaxy whose patches of light hold much, it has the flux of the disc alone.
     samples["flux"] = samples["flux"] * fit.meta.get("disc_share", 1.0)
-    # And its curve is of the form.
-    tensors = {name: torch.as_tensor(values) for name, values in samples.items()}
-    samples |= {name: values.numpy() for name, values in derived(fit.forms, tensors).items()}
     rows, reasons = [], Counter()
     for k in range(n):
         rng = np.random.default_rng([seed, k])
         index = rng.integers(len(samples["vsys"]))
         truth = {name: float(values[index]) for name, values in samples.items()}
+        # And its curve is of the form.
+        tensors = {name: torch.tensor([value], dtype=torch.float64) for name, value in truth.items()}
+        truth |= {name: float(value) for name, value in derived(fit.forms, tensors).items()}
         try:
             with warnings.catch_warnings():
                 # What is said of a mock is not for the user of the galaxy.

@@ -27,7 +27,8 @@ class KinematicFit:
         The functional forms.
     samples : dict
         Column name to (n,) float64 array, in arcsec, km/s and degrees: inclination, pa, east, north, vsys, flux,
-        thickness, the forms' parameters, r50, v22, v22_sini and w50.
+        thickness, the forms' parameters, r50, v22, v22_sini and w50; and ``bend`` (n, node), the departures of the
+        speeds from their form (`kinematics_nn.inference.free_curve`).
     meta : dict
         Provenance, plain values, nested. ``method``, ``reduced_chi2``, ``n_effective`` and ``sample_efficiency``
         become columns of the summary; the rest is its metadata. With a ``distance`` ("10 Mpc"), radii are given in
@@ -59,10 +60,12 @@ class KinematicFit:
         self.observation, self.forms, self.cube, self.options = observation, forms, cube, options
         self.flags = tables.decode_flags(tables.encode_flags(flags))
         self.meta, self.message, self.status = dict(meta), message, status
-        self._samples = self._best = None
+        self._samples = self._best = self._bend = None
         self._weighted = weighted
         self._flux_unit = None if observation is None else observation.header["flux_unit"]
         if samples is not None:
+            samples = dict(samples)
+            self._bend = samples.pop("bend", None)
             self._samples = checked_samples(forms, samples)
             self._best = nearest_median(self._samples) if best is None else {k: float(v) for k, v in best.items()}
             # On the turn of the samples.
@@ -158,7 +161,7 @@ class KinematicFit:
 
     def rotation_curve_samples(self, radii, n=None):
         """
-        Rotation curves of the samples.
+        Rotation curves of the samples; refined, with their departures from the form (:ref:`method`).
 
         Parameters
         ----------
@@ -184,7 +187,13 @@ class KinematicFit:
         columns = self._slot_columns("rotation_curve")
         parameters = [self._samples[column][index][:, None] for column in columns]
         speed = self.forms.rotation_curve.evaluate(radius, *parameters)
-        return np.broadcast_to(speed, (index.size, radius.size)) * (u.km / u.s)
+        speed = np.broadcast_to(speed, (index.size, radius.size))
+        if self._bend is not None:
+            from ..inference.free_curve import bent_speed
+
+            multiples = radius / self._samples["r50"][index][:, None]
+            speed = bent_speed(speed.copy(), multiples, self._bend[index]).numpy()
+        return speed * (u.km / u.s)
 
     def _angle(self, radii):
         """Radii in arcsec."""
