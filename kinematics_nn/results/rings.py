@@ -42,7 +42,7 @@ def ring_table(fit):
     total = forms.surface_brightness.total(*[values[column] for column in forms.slots["surface_brightness"]])
     light = values["flux"] * curve("surface_brightness") / total
     columns = {
-        "v_rot": (curve("rotation_curve") * _KM_S, "Rotation speed"),
+        "v_rot": (fit.rotation_curve_samples(radii * u.arcsec), "Rotation speed"),
         "velocity_dispersion": (curve("velocity_dispersion") * _KM_S, "Intrinsic velocity dispersion"),
         "surface_brightness": (light * samples["flux"].unit / u.arcsec**2, "Face-on surface brightness of the line"),
     }

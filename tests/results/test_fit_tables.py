@@ -261,6 +261,20 @@ def test_flags_serve_many_rows():
     assert list(selected) == [False, False, True, True]
 
 
+def test_curves_of_samples_depart_where_the_samples_say(fit, observation, forms):
+    """One node of nine, at the half-light radius, a tenth faster: there alone."""
+    samples = handmade.make_samples()
+    bend = np.zeros((len(samples["vsys"]), 9))
+    bend[:, 4] = 0.1
+    bent = KinematicFit(observation, forms, samples | {"bend": bend}, meta=fit.meta)
+    assert bent.samples.colnames == fit.samples.colnames
+    r50 = np.median(samples["r50"])
+    radii = [0.2 * r50, r50, 3 * r50] * u.arcsec
+    ratio = np.median(bent.rotation_curve_samples(radii) / fit.rotation_curve_samples(radii), axis=0)
+    # Radii are of all samples alike, whose own half-light radii scatter about theirs.
+    np.testing.assert_allclose(ratio, [1, 1.1, 1], atol=0.02)
+
+
 def test_rotation_curve_samples(fit):
     radii = [0, 3, 60] * u.arcsec
     curves = fit.rotation_curve_samples(radii)
