@@ -4,6 +4,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.stats import binom, kstest
 
+from ..results.tables import KinematicFlags
+
 __all__ = [
     "FACE_ON",
     "LEVELS",
@@ -138,14 +140,15 @@ def error_table(rows):
     ----------
     rows : `~astropy.table.Table`
         Of `rank_row`, those that were fitted, with what the fits report: ``inclination`` [deg], ``snr``, ``beams``; and
-        with the width ``channel`` [km/s].
+        with the width ``channel`` [km/s]. With ``flags``, lines that the band holds are counted apart.
 
     Returns
     -------
     list of dict
-        ``parameter``, ``unit``, ``of`` ("seen well" or "near face-on"), ``n``, and of the medians of the galaxies
-        ``median``, the median of the absolute errors, or near face-on that of the signed errors over sigma, and its
-        ``error``. The unit of ``vsys`` is the larger of a channel and the true line width, w50.
+        ``parameter``, ``unit``, ``of`` ("seen well", "seen whole": well and not ``BAND_EDGE``, or "near face-on"),
+        ``n``, and of the medians of the galaxies ``median``, the median of the absolute errors, or near face-on that of
+        the signed errors over sigma, and its ``error``. The unit of ``vsys`` is the larger of a channel and the true
+        line width, w50.
     """
     well = np.logical_and.reduce([np.asarray(rows[name], dtype=float) >= least for name, least in SEEN_WELL.items()])
     near = np.asarray(rows["inclination"], dtype=float) < FACE_ON
@@ -159,6 +162,9 @@ def error_table(rows):
             scale = np.maximum(rows["channel"], rows["w50_true"])
         off = abs(middle - true) / scale
         lines.append({"parameter": name, "unit": unit, "of": "seen well", **_median(off[well])})
+        if "flags" in rows.colnames and name in ("v22", "v22_sini"):
+            cut = np.asarray(rows["flags"], dtype=int) & int(KinematicFlags.BAND_EDGE) > 0
+            lines.append({"parameter": name, "unit": unit, "of": "seen whole", **_median(off[well & ~cut])})
         if name == "inclination":
             lines.append(
                 {"parameter": name, "unit": "sigma", "of": "near face-on", **_median(((middle - true) / sigma)[near])}

@@ -76,6 +76,7 @@ def _errors(errors):
     """Lines of the table of errors."""
     of = {
         "seen well": "median error, S/N ≥ {snr:g} and {beams:g} beams across".format(**SEEN_WELL),
+        "seen whole": "the same, but for ``BAND_EDGE``",
         "near face-on": f"median bias below {FACE_ON:g}° of reported inclination",
     }
     units = {"deg": "°", "%": " %", "sigma": " σ", "channel or line": " of the larger of a channel and w50"}

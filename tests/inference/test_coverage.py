@@ -6,6 +6,7 @@ from astropy.table import Table
 from scipy.stats import norm
 
 from kinematics_nn.inference.coverage import LEVELS, coverage_table, equal_bins, error_table, rank_row
+from kinematics_nn.results import KinematicFlags
 
 
 def galaxies(n=2000, narrow=1.0, shift=0.0, seed=1):
@@ -103,6 +104,13 @@ def test_errors_are_those_of_galaxies_seen_well():
     assert line["error"] == pytest.approx(0.025, rel=0.4)
     # Half in units of a channel of 10, half of a line of 40: medians of 0.2 and 0.05 |normal|, together 0.064.
     assert found["vsys", "seen well"]["median"] == pytest.approx(0.064, abs=0.012)
+    for part in ("true", "p50", "sigma", "rank"):
+        rows[f"v22_sini_{part}"] = rows[f"inclination_{part}"]
+    rows["flags"] = np.where(np.arange(n) % 4 == 0, int(KinematicFlags.BAND_EDGE | KinematicFlags.POOR_FIT), 128)
+    rows["v22_sini_p50"][::4] += 100
+    found |= {(line["parameter"], line["of"]): line for line in error_table(rows)}
+    assert found["v22_sini", "seen whole"]["n"] == well[np.arange(n) % 4 > 0].sum()
+    assert found["v22_sini", "seen whole"]["median"] < found["v22_sini", "seen well"]["median"]
     near = rows["inclination"] < 30
     assert found["inclination", "near face-on"]["n"] == near.sum()
     assert found["inclination", "near face-on"]["median"] == pytest.approx(np.median(off[near]), abs=1e-9)
