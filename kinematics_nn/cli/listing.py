@@ -32,10 +32,15 @@ def info(args):
     print("\nweights")
     for name, path in list_weights().items():
         print(f"  {name} ({path})")
-        card = path.with_suffix(".md")
+        card, known = path.with_suffix(".md"), weights_info(name)
         if card.exists():
-            print(f"    card: {card}")
-        _print_nested(weights_info(name), indent=4)
+            print(f"    card, with ranges and history: {card}")
+        for key in ("sha256", "version", "torch", "input", "forms", "held_out_loss"):
+            if key in known:
+                print(f"    {key}: {known[key]}")
+        print(f"    galaxies seen: {known.get('training', {}).get('samples', 'unknown')}")
+        if known.get("start"):
+            print(f"    started from: {known['start']['name']} ({known['start']['sha256'][:12]})")
 
 
 def forms(args):
@@ -69,12 +74,3 @@ def _lines(parameters):
 def _prior(prior):
     ends = (f"{end:g} {scale or ''}".strip() for end, scale in zip((prior.lo, prior.hi), prior.scales, strict=True))
     return f"{type(prior).__name__} {' to '.join(ends)}".replace(" 1/", "/")
-
-
-def _print_nested(values, indent=2):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            print(f"{' ' * indent}{key}")
-            _print_nested(value, indent + 2)
-        else:
-            print(f"{' ' * indent}{key}: {value}")

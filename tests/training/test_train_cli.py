@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from kinematics_nn.cli import main
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network import weights
-from kinematics_nn.network.weights import load_encoder, weights_info
+from kinematics_nn.network.weights import list_weights, load_encoder, weights_info
 from kinematics_nn.training import cli
 from kinematics_nn.training import store as store_room
 from kinematics_nn.training.loop import Trainer
@@ -190,6 +190,8 @@ def test_a_form_of_its_own_is_trained_where_fit_finds_it(tmp_path, home, small, 
     printed = capsys.readouterr().out
     assert "disc_freeman+halo_nfw-sersic (" in printed
     assert "default (" in printed
+    assert f"sha256: {info['sha256']}" in printed
+    assert printed.count("held_out_loss") == len(list_weights())  # and not those of all that came before
     with pytest.raises(KinematicsError, match="exists"):
         cli.run(arguments(*given))
 
