@@ -33,17 +33,21 @@ class BrokenMock(Mock):
         One of `BREAKS`.
     forms : Forms
     values : dict of str to float
+    light : (y, x) array, optional
+        What the light is multiplied by, but for a factor, over the padded field.
     """
 
     how: str = ""
     forms: Forms | None = None
     values: dict | None = None
+    light: np.ndarray | None = None
 
 
 def break_mock(rng, forms):
     """Draw a mock as `draw_mock` does, and break it in one of `BREAKS`, each as often.
 
-    The flux and the half-light radius of the profile stay, and the speed at 1.31 of it: holes are those of
+    The flux and the half-light radius of the profile stay, and the speed at 1.31 of it; where the light is uneven the
+    truth is the radius that holds half of it as it is, and the speed there. Holes are those of
     ``exponential_hole`` and the curves those of ``nfw``, or of ``brandt`` with its peak within 1.5 half-light radii,
     with their other parameters from their priors.
 
@@ -66,7 +70,7 @@ def break_mock(rng, forms):
     true, own = drawn_forms(rng, mock, forms, curve, light)
     if how == "declining":
         own["r_peak"] = mock.truth["r50"] * rng.uniform(0.5, 1.5)
-    return reformed(mock, forms, true, own, how)
+    return _lit(reformed(mock, forms, true, own, how), rng)
 
 
 def drawn_forms(rng, mock, forms, curve, light):
@@ -102,33 +106,59 @@ def reformed(mock, forms, true, own, how):
     return BrokenMock(truth, **seen, how=how, forms=true, values=values)
 
 
-def render_broken(mock, rng):
+def render_broken(mock):
     """Brightness [Jy/beam] of a `BrokenMock`, (channel, y, x), without noise: ours, as KinMS has no light map."""
-    grid = mock_grid(mock)
-    decoder = DiscDecoder(grid, mock.forms)
-    parameters = torch.tensor([[mock.values[name] for name in mock.forms.parameter_names]], dtype=grid.xi.dtype)
-    light = torch.as_tensor(_light_map(mock, rng, decoder), dtype=grid.xi.dtype)
+    decoder, sky = _sky(mock)
+    light = torch.as_tensor(1.0 if mock.light is None else mock.light, dtype=sky.dtype)
+    column = sky[0].sum(0)
     with torch.no_grad():
-        sky = decoder.sky(parameters)
-        column = sky[0].sum(0)
         return decoder.beam(sky * light * (column.sum() / (column * light).sum()))[0].numpy()
 
 
-def _light_map(mock, rng, decoder):
+def _sky(mock):
+    """The decoder of a mock, and the sky (1, channel, y, x) of its profile."""
+    grid = mock_grid(mock)
+    decoder = DiscDecoder(grid, mock.forms)
+    parameters = torch.tensor([[mock.values[name] for name in mock.forms.parameter_names]], dtype=grid.xi.dtype)
+    with torch.no_grad():
+        return decoder, decoder.sky(parameters)
+
+
+def _lit(mock, rng):
+    """The mock with its light, and with the half-light radius that this has, where it is uneven."""
+    if mock.how not in ("clumpy", "lopsided"):
+        return mock
+    decoder, sky = _sky(mock)
+    light, column = _light_map(mock, rng, decoder.field), sky[0].sum(0).numpy()
+    disc = torch.tensor([[mock.truth[name] for name in ("inclination", "pa", "east", "north")]])
+    radius = disc_plane(disc, decoder.field)[0].numpy().ravel()
+    # Both of the pixels' light: that what is off in one is off in the other.
+    growth = _half(radius, (column * light).ravel()) / _half(radius, column.ravel())
+    tensors = {name: torch.tensor([value], dtype=torch.float64) for name, value in mock.values.items()}
+    known = derived(mock.forms, tensors, r50=torch.tensor([growth * mock.truth["r50"]], dtype=torch.float64))
+    truth = mock.truth | {name: float(value[0]) for name, value in known.items()}
+    return replace(mock, light=light, truth=truth)
+
+
+def _half(radius, light):
+    """The radius that holds half of the light, both of pixels (n,)."""
+    order = np.argsort(radius)
+    sums = np.cumsum(light[order], dtype=np.float64)
+    return float(np.interp(0.5 * sums[-1], sums, radius[order]))
+
+
+def _light_map(mock, rng, field):
     """What the light is multiplied by, but for a factor, over the padded field (y, x)."""
     from scipy.ndimage import gaussian_filter
 
-    shape = decoder.field.shape
     if mock.how == "clumpy":
         sigma = CLUMP_BEAMS * np.sqrt(mock.beam[0] * mock.beam[1])
-        clumps = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
+        clumps = gaussian_filter(rng.standard_normal(field.shape), sigma, mode="wrap")
         return np.exp(CLUMPS * clumps / clumps.std())
-    if mock.how == "lopsided":
-        disc = torch.tensor([[mock.truth[name] for name in ("inclination", "pa", "east", "north")]])
-        radius, azimuth = (of[0].reshape(shape).numpy() for of in disc_plane(disc, decoder.field))
-        wave = np.cos(azimuth - rng.uniform(0, 2 * np.pi))
-        return 1 + LOPSIDED * np.minimum(radius / mock.truth["r50"] / 2, 1) * wave
-    return np.ones(shape)
+    disc = torch.tensor([[mock.truth[name] for name in ("inclination", "pa", "east", "north")]])
+    radius, azimuth = (of.view(field.shape).numpy() for of in disc_plane(disc, field))
+    wave = np.cos(azimuth - rng.uniform(0, 2 * np.pi))
+    return 1 + LOPSIDED * np.minimum(radius / mock.truth["r50"] / 2, 1) * wave
 
 
 def _drawn(rng, form, r_scale):

@@ -39,8 +39,9 @@ def derived(forms, values, r50=None, dispersion=None, bend=None):
         [values[name] for name in forms.slots[slot]]
         for slot in ("surface_brightness", "rotation_curve", "velocity_dispersion")
     )
+    of_form = forms.surface_brightness.half_light_radius(*light)
     if r50 is None:
-        r50 = forms.surface_brightness.half_light_radius(*light)
+        r50 = of_form
     if dispersion is None:
         dispersion = forms.velocity_dispersion.evaluate(r50, *own)
     inclination = torch.deg2rad(values["inclination"])
@@ -48,7 +49,7 @@ def derived(forms, values, r50=None, dispersion=None, bend=None):
     profile = forms.surface_brightness.evaluate(radii[:, :-1], *(v[:, None] for v in light))
     speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve))
     if bend is not None:
-        speed = bent_speed(speed, [[*_RINGS, _V22]], bend)
+        speed = bent_speed(speed, radii / of_form[:, None], bend)
     radii, speed, v22 = radii[:, :-1], speed[:, :-1], speed[:, -1]
     return {
         "r50": r50,

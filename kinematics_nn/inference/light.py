@@ -7,9 +7,11 @@ import numpy as np
 import torch
 
 from ..decoder import BeamOperator, beam_covariance
+from ..decoder.geometry import sky_to_axes
 from .cores import in_parallel
 
 __all__ = [
+    "HALF_LIGHT",
     "SCATTERS",
     "Patches",
     "least_flux",
@@ -22,6 +24,9 @@ __all__ = [
 
 SCATTERS = np.geomspace(0.01, 1.5, 16)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
+
+HALF_LIGHT = np.geomspace(0.25, 4, 12)
+"""Radii within which patches of light are counted, over the half-light radius of the disc that they are about."""
 
 _SPACING = 0.75  # beams between patches
 _MOST = 256  # patches at most: beyond them they are larger and farther apart
@@ -41,8 +46,10 @@ class Patches:
         Their squared norms, float64.
     data : Tensor (k,)
         Products of the data with them, float64.
-    light : Tensor (k,)
-        Flux that each of them adds to the galaxy, float64.
+    light : Tensor (k, 1 + radius)
+        Flux that each of them adds to the galaxy, and to what is within each of the ``radii``, float64.
+    radii : Tensor (radius,)
+        In the plane of the disc [arcsec].
     flux : float
         Of the disc that they were rendered with.
     """
@@ -51,6 +58,7 @@ class Patches:
     power: torch.Tensor
     data: torch.Tensor
     light: torch.Tensor
+    radii: torch.Tensor
     flux: float
 
     def variances(self, scatters):
@@ -62,7 +70,8 @@ class Patches:
     def none(cls, likelihood):
         """No patches: the light is the profile."""
         empty = likelihood.data.new_zeros(len(likelihood.data), 0)
-        return cls(empty, *(empty[0].double() for _ in range(3)), 0.0)
+        none = empty[0].double()
+        return cls(empty, none, none, none.new_zeros(0, 1), none, 0.0)
 
 
 def render_patches(likelihood, parameters):
@@ -108,9 +117,11 @@ def render_patches(likelihood, parameters):
         sigma = width / 2.3548
         reach_x, reach_y = (math.ceil(3 * sigma * float(torch.linalg.norm(inverse[axis]))) for axis in (0, 1))
 
-        # Flux that each pixel holds
+        # Flux that each pixel holds, in all and within radii
         steps = torch.diff(decoder.grid.edges).to(sky.dtype)
         image = torch.tensordot(steps, sky, 1) * (area / decoder.grid.brightness_per_flux)
+        radii, within = _within(decoder, parameters)
+        image = torch.cat([image[None], image * within])
 
         def seen_white(centres):
             columns, light = [], []
@@ -121,7 +132,7 @@ def render_patches(likelihood, parameters):
                 east, north = (matrix @ offset.flatten(1)).unflatten(1, offset.shape[1:])
                 patch = torch.exp(-0.5 * (east**2 + north**2) / sigma**2).to(sky.dtype)
                 columns.append(decoder.beam((sky[:, y0:y1, x0:x1] * patch)[None], (y0, x0))[0])
-                light.append((image[y0:y1, x0:x1] * patch).sum())
+                light.append((image[:, y0:y1, x0:x1] * patch).sum((1, 2)))
             return likelihood.whitener(torch.stack(columns)), torch.stack(light)
 
         if not at.shape[1]:
@@ -132,7 +143,9 @@ def render_patches(likelihood, parameters):
         disc, data = likelihood.white(parameters[None])[0], likelihood.data
         own = response @ disc / (disc @ disc)
         response.addr_(own, disc, alpha=-1)
-        light = light.double() - flux * own.double()
+        whole = image.sum((1, 2), dtype=torch.float64)
+        whole[0] = flux
+        light = light.double() - own.double()[:, None] * whole
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
         along = torch.zeros(len(response), dtype=torch.float64)
         # In float64, and never all of it at once.
@@ -144,7 +157,22 @@ def render_patches(likelihood, parameters):
         keep = power > 1e-6 * power.max()
         power, directions = power[keep], directions[:, keep]
         basis = (directions.T.float() @ response).T.contiguous()
-        return Patches(basis, power, directions.T @ along, directions.T @ light, abs(flux))
+        return Patches(basis, power, directions.T @ along, directions.T @ light, radii, abs(flux))
+
+
+def _within(decoder, parameters):
+    """Radii (radius,) [arcsec] about a disc's half-light one, and how much of pixels is within (radius, y, x)."""
+    forms, field = decoder.forms, decoder.field
+    values = forms.values(parameters[None].double())
+    r50 = forms.surface_brightness.half_light_radius(*values["surface_brightness"])
+    radii = float(r50) * torch.as_tensor(HALF_LIGHT)
+    inclination, pa = (torch.deg2rad(values[name]) for name in ("inclination", "pa"))
+    u, w = sky_to_axes(field.xi - values["east"], field.eta - values["north"], pa)
+    # A disc on edge is as wide as it is thick, and no narrower than a pixel.
+    ratio = torch.sqrt(torch.cos(inclination) ** 2 + (2 * values["thickness"] ** 2 + field.side**2 / 4) / r50**2)
+    radius = torch.hypot(u, w / ratio.clamp(max=1)).view(field.shape)
+    within = 0.5 + (radii[:, None, None] - radius) / field.side
+    return radii, within.clamp(0, 1).to(field.xi.dtype)
 
 
 def marginal(likelihood, patches, white, flux_prior, scatters):
@@ -168,16 +196,22 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
 
     Returns
     -------
-    log_likelihood, flux, flux_error, share : Tensor (n, m)
-        float64; the flux's posterior is normal, cut off at `least_flux`. With the patches it is `with_patches`.
+    log_likelihood, flux, flux_error : Tensor (n, m)
+        float64; the flux's posterior is normal, cut off at `least_flux`.
+    taken : Tensor (n, m, 1 + radius)
+        What patches take of the galaxy's flux, and of that within their ``radii``, for a unit of the disc's own;
+        for the rest of what they do see `with_patches`.
     """
     square, along = _squares(white, likelihood.data.double())
     products = square, along, (white @ patches.basis).double()
     return log_marginal(likelihood, patches, products, flux_prior, scatters)
 
 
-def log_marginal(likelihood, patches, products, flux_prior, scatters):
-    """What `marginal` returns, of models' products: with themselves (n,), the data (n,) and the patches (n, k)."""
+def log_marginal(likelihood, patches, products, flux_prior, scatters, with_light=True):
+    """What `marginal` returns, of models' products: with themselves (n,), the data (n,) and the patches (n, k).
+
+    Without light ``taken`` is left out.
+    """
     square, along, projected = products
     mean, spread = flux_prior
     data = likelihood.data.double()
@@ -188,11 +222,16 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters):
     log = -0.5 * (d - b**2 / a) - 0.5 * torch.log(a * spread**2) - 0.5 * torch.log1p(f2 * patches.power).sum(1)
     flux, error = b / a, a.rsqrt()
     log = log + torch.special.log_ndtr((flux - least_flux(patches, scatters)) / error)
-    return likelihood._constant + log, flux, error, 1 - projected @ (shrink * patches.light).T
+    log = likelihood._constant + log
+    if not with_light:
+        return log, flux, error
+    by_light = torch.einsum("mk,kr->kmr", shrink, patches.light)
+    taken = (projected.float() @ by_light.flatten(1).float()).double()
+    return log, flux, error, taken.unflatten(1, by_light.shape[1:])
 
 
 def with_patches(patches, scatters):
-    r"""What patches of light make of the galaxy's flux, a normal variate for each flux F of the disc.
+    r"""What patches of light make of the galaxy's flux, and of that within radii: normal variates for each own flux F.
 
     Of the amplitudes a given F and the data, :math:`a_k \sim N(s_k Q_k \cdot (d - F m), s_k)` with
     :math:`s_k = f^2 / (1 + f^2 |Q_k|^2)`, the galaxy's flux is :math:`F + \sum_k q_k a_k`, q the patches' own.
@@ -205,12 +244,18 @@ def with_patches(patches, scatters):
 
     Returns
     -------
-    added, error : Tensor (m,)
-        [unit of the flux]. The galaxy's flux has the mean ``share * flux + added``, with ``share`` from `marginal`,
-        :math:`1 - \sum_k q_k s_k Q_k \cdot m`, and this standard deviation.
+    added : Tensor (m, 1 + radius)
+        [unit of the flux]. The galaxy's flux has the mean ``(1 - taken) * F + added``, with ``taken`` from `marginal`,
+        :math:`\sum_k q_k s_k Q_k \cdot m`, and that within a radius the same with the disc's own share for one.
+    root : Tensor (m, 1 + radius, 1 + radius)
+        Of the covariance about these means, lower triangular.
     """
     shrink = patches.variances(scatters)
-    return (shrink * patches.light) @ patches.data, torch.sqrt(shrink @ patches.light**2)
+    added = (shrink * patches.data) @ patches.light
+    covariance = torch.einsum("mk,kr,ks->mrs", shrink, patches.light, patches.light)
+    size = torch.diagonal(covariance, dim1=1, dim2=2).mean(1)
+    jitter = (1e-9 * size + 1e-30)[:, None, None] * torch.eye(covariance.shape[1], dtype=covariance.dtype)
+    return added, torch.linalg.cholesky(covariance + jitter)
 
 
 def over_scatters(log):

@@ -177,7 +177,7 @@ def observe_mock(mock, rng, forms, galaxies="own"):
     if galaxies == "broken":
         from .broken import render_broken
 
-        clean = render_broken(mock, rng)
+        clean = render_broken(mock)
     elif galaxies == "varied":
         from .varied import render_varied
 

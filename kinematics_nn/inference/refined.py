@@ -288,13 +288,16 @@ def _nested(target, seed):
 
 
 def _derived(forms, values, bend=None):
-    """What follows from parameters, a dict of numbers or (n,) arrays: a dict of (n,) arrays."""
+    """What follows from parameters, and ``r50`` where it is given, numbers or (n,) arrays: a dict of (n,) arrays."""
     tensors = {name: torch.as_tensor(np.atleast_1d(value)) for name, value in values.items()}
     parts = [
         dict(zip(tensors, part, strict=True)) for part in zip(*(v.split(_ROWS) for v in tensors.values()), strict=True)
     ]
     bends = [None] * len(parts) if bend is None else bend.split(_ROWS)
-    found = in_parallel(lambda part: derived(forms, part[0], bend=part[1]), list(zip(parts, bends, strict=True)))
+    found = in_parallel(
+        lambda part: derived(forms, part[0], r50=part[0].get("r50"), bend=part[1]),
+        list(zip(parts, bends, strict=True)),
+    )
     return {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
 
 

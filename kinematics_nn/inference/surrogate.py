@@ -89,20 +89,21 @@ class Surrogate:
         square = square + 2 * features @ self._with_middle + ((features @ self._gram) * features).sum(1)
         return square.clamp(min=0), along + features @ self._along, projected + features @ self._projected
 
-    def marginal(self, x):
-        """What `light.marginal` returns of the polynomials at variates (n, free)."""
+    def marginal(self, x, with_light=True):
+        """What `light.log_marginal` returns of the polynomials at variates (n, free)."""
         target = self.target
 
         def of(some):
             products = self.products(some)
-            return log_marginal(target.likelihood, target.patches, products, target.flux_prior, target.scatters)
+            likelihood, patches = target.likelihood, target.patches
+            return log_marginal(likelihood, patches, products, target.flux_prior, target.scatters, with_light)
 
         found = in_parallel(of, x.split(2000))
         return tuple(map(torch.cat, zip(*found, strict=True)))
 
     def __call__(self, x):
         """Log posterior (n,), unnormalised, of variates (n, free); not finite where it has nothing to say."""
-        log, *_ = self.marginal(x)
+        log, *_ = self.marginal(x, with_light=False)
         return over_scatters(log) + self.target.space.log_prior(x)
 
 

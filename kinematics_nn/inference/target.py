@@ -5,6 +5,7 @@ from itertools import chain
 import torch
 
 from .cores import in_parallel
+from .half_light import half_light
 from .light import least_flux, marginal, over_scatters, with_patches
 from .refinement import refine
 from .surrogate import learn
@@ -80,8 +81,8 @@ class Target:
         """Parameters, whitened models, log likelihoods (n, scatter), and what `values` takes of the flux."""
         parameters = self.space.parameters(x)
         white = self.likelihood.white(parameters)
-        log, *flux = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
-        return parameters, white, log, torch.stack(flux, -1)
+        log, flux, error, taken = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
+        return parameters, white, log, torch.cat([flux[..., None], error[..., None], taken], -1)
 
     def surrogate(self, x, weight):
         """What the models that were kept say of others, or None where they are not enough to say it.
@@ -101,25 +102,29 @@ class Target:
         return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
 
     def values(self, parameters, logs, flux, generator):
-        """Parameters, flux, light's scatter and the ``flux_of_disc``, drawn, a dict of (n,) arrays.
+        """Parameters, flux, r50, light's scatter and the ``flux_of_disc``, drawn, a dict of (n,) arrays.
 
-        Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3) the disc's own,
-        its error, and the share of it that counts with the patches of light. What is drawn is the galaxy's, with them.
+        Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3 + radius) the
+        disc's own, its error, and what the patches of light take of it, in all and within radii. What is drawn is the
+        galaxy's, with them.
         """
         n = len(parameters)
         chosen = torch.multinomial(_finite(logs), 1, generator=generator)[:, 0]
-        mean, error, share = flux[torch.arange(n), chosen].unbind(1)
+        flux = flux[torch.arange(n), chosen]
+        mean, error, taken = flux[:, 0], flux[:, 1], flux[:, 2:]
         # A normal variate above the least flux, by its quantiles.
         least = torch.special.ndtr((least_flux(self.patches, self.scatters)[chosen] - mean) / error)
         above = least + (1 - least) * torch.rand(n, dtype=torch.float64, generator=generator)
         drawn = mean + error * torch.special.ndtri(above.clamp(1e-12, 1 - 1e-12))
-        own = drawn
-        added, error = (of[chosen] for of in with_patches(self.patches, self.scatters))
-        drawn = share * own + added + error * torch.randn(n, dtype=torch.float64, generator=generator)
-        if "flux" in self.space.fixed:
-            own = drawn = torch.full_like(drawn, self.space.fixed["flux"])
+        own = torch.full_like(drawn, self.space.fixed["flux"]) if "flux" in self.space.fixed else drawn
+        added, root = (of[chosen] for of in with_patches(self.patches, self.scatters))
+        noise = torch.randn(taken.shape, dtype=torch.float64, generator=generator)
+        more = added - taken * own[:, None] + (root @ noise[..., None])[..., 0]
         values = dict(zip(self.space.names, parameters.T, strict=True))
-        values |= {"flux": drawn, "light_scatter": self.scatters[chosen], "flux_of_disc": own}
+        light = [values[name] for name in self.space.slots["surface_brightness"]]
+        r50 = half_light(self.space.forms.surface_brightness, light, self.patches.radii, own, more)
+        drawn = own if "flux" in self.space.fixed else own + more[:, 0]
+        values |= {"flux": drawn, "r50": r50, "light_scatter": self.scatters[chosen], "flux_of_disc": own}
         return {name: value.numpy() for name, value in values.items()}
 
     def best(self, call):

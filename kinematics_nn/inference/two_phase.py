@@ -36,7 +36,7 @@ class TwoPhaseDraws:
     log_evidence : (float, float)
         With its standard error.
     logs, flux : Tensor
-        Log likelihoods (n, scatter) of the surrogate, and what `Target.values` takes of the flux (n, scatter, 3).
+        Log likelihoods (n, scatter) of the surrogate, and what `Target.values` takes of the flux (n, scatter, ...).
     best : int
         The number of the exact draw of highest posterior.
     """
@@ -108,7 +108,7 @@ def two_phase(proposal, draws, n, min_ess):
         return None
     kept = weight > _NOTHING * weight.mean()
     x, weight = population.x[kept], weight[kept]
-    logs, *flux = proposal.surrogate.marginal(x)
+    logs, flux, error, taken = proposal.surrogate.marginal(x)
     return TwoPhaseDraws(
         x=x,
         weights=weight / weight.sum(),
@@ -116,7 +116,7 @@ def two_phase(proposal, draws, n, min_ess):
         pareto_k=tail,
         log_evidence=(evidence, math.sqrt(1 / effective)),
         logs=logs,
-        flux=torch.stack(flux, -1),
+        flux=torch.cat([flux[..., None], error[..., None], taken], -1),
         best=int(draws.log_target.argmax()),
     )
 

@@ -191,7 +191,8 @@ class KinematicFit:
         if self._bend is not None:
             from ..inference.free_curve import bent_speed
 
-            multiples = radius / self._samples["r50"][index][:, None]
+            light = [self._samples[column][index] for column in self._slot_columns("surface_brightness")]
+            multiples = radius / self.forms.surface_brightness.half_light_radius(*light)[:, None]
             speed = bent_speed(speed.copy(), multiples, self._bend[index]).numpy()
         return speed * (u.km / u.s)
 

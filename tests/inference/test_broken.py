@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
-from kinematics_nn.decoder import Forms
+from kinematics_nn.decoder import DiscDecoder, Forms
+from kinematics_nn.decoder.geometry import sky_to_axes
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference.broken import BREAKS, CLUMPS, break_mock
-from kinematics_nn.inference.mock import Mock, observe_mock
+from kinematics_nn.inference.mock import Mock, mock_grid, observe_mock
 
 FORMS = Forms(
     get_form("arctan", "rotation_curve"),
@@ -33,7 +35,28 @@ def seen(mock):
     return cube.unitless_filled_data[:]
 
 
-@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("how", ["clumpy", "lopsided"])
+def test_of_uneven_light_the_size_is_its_own(mocks, how):
+    """Of the pixels as they are before the beam, summed in ellipses, the radius that holds half."""
+    mock = mocks[how]
+    decoder = DiscDecoder(mock_grid(mock), mock.forms)
+    parameters = torch.tensor([[mock.values[name] for name in mock.forms.parameter_names]], dtype=torch.float32)
+    with torch.no_grad():
+        image = decoder.sky(parameters)[0].sum(0) * torch.as_tensor(mock.light, dtype=torch.float32)
+    truth = {name: torch.tensor(mock.truth[name]) for name in ("pa", "inclination")}
+    x, y = decoder.field.xi - mock.truth["east"], decoder.field.eta - mock.truth["north"]
+    u, w = sky_to_axes(x, y, torch.deg2rad(truth["pa"]))
+    radius = torch.hypot(u, w / torch.cos(torch.deg2rad(truth["inclination"])))
+    inside = image.flatten()[radius < mock.truth["r50"]].sum() / image.sum()
+    # Whole pixels, some hundred of them, and what the field cuts off
+    assert float(inside) == pytest.approx(0.5, abs=0.03)
+    light = [mock.values[name] for name in mock.forms.slots["surface_brightness"]]
+    of_profile = float(mock.forms.surface_brightness.half_light_radius(*light))
+    assert mock.truth["r50"] != pytest.approx(of_profile, rel=1e-4)
+    assert mock.truth["r50"] == pytest.approx(of_profile, rel=0.3)
+
+
+@pytest.mark.parametrize("how", ["holed", "nfw", "declining"])
 def test_size_and_speed_are_kept(mocks, how):
     mock = mocks[how]
     forms, values = mock.forms, mock.values
