@@ -245,7 +245,9 @@ def disc_of(forms, values, header):
         [values[name][:, None] for name in forms.slots[slot]]
         for slot in ("surface_brightness", "rotation_curve", "velocity_dispersion")
     )
-    r50, flux = values["r50"], values["flux"] * header["brightness_per_flux"]
+    # Of the profile, as a simulation has it, and not of all light.
+    r50 = forms.surface_brightness.half_light_radius(*(column[:, 0] for column in light))
+    flux = values["flux"] * header["brightness_per_flux"]
     scale = axis_scale(values["vsys"], header["convention"])
     radii = r50[:, None] * torch.as_tensor(MULTIPLES, dtype=r50.dtype)
     profile = forms.surface_brightness.evaluate(radii, *light) / forms.surface_brightness.total(*light)
