@@ -24,7 +24,7 @@ def derived(forms, values, r50=None, dispersion=None, bend=None):
     values : dict
         Name to Tensor (n,) of the parameters of the forms and the inclination [deg].
     r50 : Tensor (n,), optional
-        Half-light radius [arcsec]; by default that of the light's form.
+        Half-light radius [arcsec]; by default that of the light's form, over which w50 is summed in any case.
     dispersion : Tensor (n,), optional
         At the half-light radius [km/s]; by default that of the dispersion's form.
     bend : Tensor (n, node), optional
@@ -45,7 +45,7 @@ def derived(forms, values, r50=None, dispersion=None, bend=None):
     if dispersion is None:
         dispersion = forms.velocity_dispersion.evaluate(r50, *own)
     inclination = torch.deg2rad(values["inclination"])
-    radii = r50[:, None] * torch.as_tensor([*_RINGS, _V22])
+    radii = torch.cat([of_form[:, None] * torch.as_tensor(_RINGS), _V22 * r50[:, None]], 1)
     profile = forms.surface_brightness.evaluate(radii[:, :-1], *(v[:, None] for v in light))
     speed = forms.rotation_curve.evaluate(radii, *(v[:, None] for v in curve))
     if bend is not None:

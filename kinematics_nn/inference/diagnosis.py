@@ -81,7 +81,7 @@ def _voxels_a_beam(observation):
 def form_priors(observation, forms, r50):
     """The forms' default priors in inside units: dict of column name to `~kinematics_nn.forms.Prior`.
 
-    ``r50`` (n,) [arcsec] is the half-light radius of the samples, a scale that some of them are in.
+    ``r50`` (n,) [arcsec] is the half-light radius of the samples' profiles, a scale that some of them are in.
     """
     scales = observation_scales(observation) | {"r_scale": np.median(r50) / 1.678}
     return {
@@ -93,7 +93,9 @@ def form_priors(observation, forms, r50):
 
 def _at_prior_edge(observation, forms, samples, given):
     """Whether a form's parameter piles up at a limit of its prior: a tenth of the draws within a fiftieth of it."""
-    for column, prior in form_priors(observation, forms, samples["r50"]).items():
+    light = [samples[column] for column in forms.slots["surface_brightness"]]
+    r50 = forms.surface_brightness.half_light_radius(*light)
+    for column, prior in form_priors(observation, forms, r50).items():
         if column in given:
             continue
         low, high = prior.ppf(0.02), prior.ppf(0.98)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-__all__ = ["half_light"]
+__all__ = ["growth", "half_light"]
 
 _STEPS = 8  # between two radii
 _INNER = 4  # factors of two that the profile is summed from within the first
@@ -29,28 +29,27 @@ def half_light(form, parameters, radii, own, more):
     Returns
     -------
     Tensor (n,)
-        Within the ``radii``.
     """
     of_form = form.half_light_radius(*parameters)
     if not len(radii):
         return of_form
-    share = _share(form, parameters, radii)
+    share = growth(form, parameters, radii)
     # Straight lines between the radii are off by the same in both.
-    alone, whole = (
-        _crossing(torch.log(radii), within, 0.5 * total)
-        for within, total in ((share, torch.ones_like(own)), (own[:, None] * share + more[:, 1:], own + more[:, 0]))
-    )
-    return of_form * torch.exp(whole - alone)
+    alone = _crossing(torch.log(radii), share, torch.full_like(own, 0.5))
+    whole = _crossing(torch.log(radii), own[:, None] * share + more[:, 1:], 0.5 * (own + more[:, 0]))
+    total, beyond = own + more[:, 0], (of_form < radii[0]) | (of_form > radii[-1])
+    found = torch.where(beyond & (whole != alone), torch.exp(whole), of_form * torch.exp(whole - alone))
+    return torch.where(total > 0, found, of_form)  # patches that take away more than there is say nothing
 
 
-def _share(form, parameters, radii):
+def growth(form, parameters, radii):
     """What a profile has of its light within radii (n, radius), by the trapezoidal rule in their logarithm."""
     step = math.log(float(radii[1] / radii[0])) / _STEPS
     inner = math.ceil(_INNER * math.log(2) / step / _STEPS) * _STEPS
     number = torch.arange(-inner, _STEPS * (len(radii) - 1) + 1, dtype=radii.dtype)
     at = radii[0] * torch.exp(step * number)
     columns = [column[:, None] for column in parameters]
-    rings = form.evaluate(at, *columns).expand(len(parameters[0]), -1) * at**2
+    rings = form.evaluate(at, *columns) * at**2
     # Within the innermost radius the light is that of its edge.
     sums = torch.cumulative_trapezoid(rings, dx=step, dim=1) + 0.5 * rings[:, :1]
     return 2 * math.pi * sums[:, inner - 1 :: _STEPS] / form.total(*columns)

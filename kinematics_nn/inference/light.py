@@ -9,6 +9,7 @@ import torch
 from ..decoder import BeamOperator, beam_covariance
 from ..decoder.geometry import sky_to_axes
 from .cores import in_parallel
+from .half_light import growth
 
 __all__ = [
     "HALF_LIGHT",
@@ -120,7 +121,7 @@ def render_patches(likelihood, parameters):
         # Flux that each pixel holds, in all and within radii
         steps = torch.diff(decoder.grid.edges).to(sky.dtype)
         image = torch.tensordot(steps, sky, 1) * (area / decoder.grid.brightness_per_flux)
-        radii, within = _within(decoder, parameters)
+        radii, share, within = _within(decoder, parameters, image)
         image = torch.cat([image[None], image * within])
 
         def seen_white(centres):
@@ -143,9 +144,7 @@ def render_patches(likelihood, parameters):
         disc, data = likelihood.white(parameters[None])[0], likelihood.data
         own = response @ disc / (disc @ disc)
         response.addr_(own, disc, alpha=-1)
-        whole = image.sum((1, 2), dtype=torch.float64)
-        whole[0] = flux
-        light = light.double() - own.double()[:, None] * whole
+        light = light.double() - own.double()[:, None] * flux * share
         gram = torch.zeros(len(response), len(response), dtype=torch.float64)
         along = torch.zeros(len(response), dtype=torch.float64)
         # In float64, and never all of it at once.
@@ -160,19 +159,44 @@ def render_patches(likelihood, parameters):
         return Patches(basis, power, directions.T @ along, directions.T @ light, radii, abs(flux))
 
 
-def _within(decoder, parameters):
-    """Radii (radius,) [arcsec] about a disc's half-light one, and how much of pixels is within (radius, y, x)."""
+def _within(decoder, parameters, image):
+    """Radii [arcsec] about a disc's half-light one, and what of pixels is within them.
+
+    In the plane of the disc and on the sky they hold the same share of the disc: ellipses as large as it takes.
+
+    Parameters
+    ----------
+    decoder : DiscDecoder
+    parameters : Tensor (n_parameters,)
+    image : Tensor (y, x)
+        Flux of the disc in the pixels of the padded field.
+
+    Returns
+    -------
+    radii : Tensor (radius,)
+    share : Tensor (1 + radius,)
+        Of the disc's flux, in all and within the radii.
+    within : Tensor (radius, y, x)
+        Part of each pixel.
+    """
     forms, field = decoder.forms, decoder.field
     values = forms.values(parameters[None].double())
-    r50 = forms.surface_brightness.half_light_radius(*values["surface_brightness"])
+    light = values["surface_brightness"]
+    r50 = forms.surface_brightness.half_light_radius(*light)
     radii = float(r50) * torch.as_tensor(HALF_LIGHT)
+    share = torch.cat([torch.ones(1, dtype=torch.float64), growth(forms.surface_brightness, light, radii)[0]])
     inclination, pa = (torch.deg2rad(values[name]) for name in ("inclination", "pa"))
     u, w = sky_to_axes(field.xi - values["east"], field.eta - values["north"], pa)
     # A disc on edge is as wide as it is thick, and no narrower than a pixel.
     ratio = torch.sqrt(torch.cos(inclination) ** 2 + (2 * values["thickness"] ** 2 + field.side**2 / 4) / r50**2)
-    radius = torch.hypot(u, w / ratio.clamp(max=1)).view(field.shape)
-    within = 0.5 + (radii[:, None, None] - radius) / field.side
-    return radii, within.clamp(0, 1).to(field.xi.dtype)
+    radius = torch.hypot(u, w / ratio.clamp(max=1))
+    # Pixels are filled from the centre outwards; what the field does not hold is beyond all of it.
+    order = radius.argsort()
+    pixels = image.flatten()[order].double() / values["flux"]
+    before = torch.cumsum(pixels, 0) - pixels
+    within = torch.zeros(len(radii), len(order), dtype=image.dtype)
+    within[:, order] = ((share[1:, None] - before) / pixels.clamp(min=1e-12)).clamp(0, 1).to(image.dtype)
+    return radii, share, within.view(-1, *field.shape)
 
 
 def marginal(likelihood, patches, white, flux_prior, scatters):
@@ -252,10 +276,14 @@ def with_patches(patches, scatters):
     """
     shrink = patches.variances(scatters)
     added = (shrink * patches.data) @ patches.light
-    covariance = torch.einsum("mk,kr,ks->mrs", shrink, patches.light, patches.light)
-    size = torch.diagonal(covariance, dim1=1, dim2=2).mean(1)
-    jitter = (1e-9 * size + 1e-30)[:, None, None] * torch.eye(covariance.shape[1], dtype=covariance.dtype)
-    return added, torch.linalg.cholesky(covariance + jitter)
+    size = (shrink @ patches.light**2).amax(1).sqrt()
+    if not (size > 0).all():
+        return added, added.new_zeros(*added.shape, added.shape[1])
+    # In any unit, and of fewer patches than radii
+    scaled = patches.light / size[:, None, None]
+    covariance = torch.einsum("mk,mkr,mks->mrs", shrink, scaled, scaled)
+    root = torch.linalg.cholesky(covariance + 1e-9 * torch.eye(covariance.shape[1], dtype=covariance.dtype))
+    return added, root * size[:, None, None]
 
 
 def over_scatters(log):

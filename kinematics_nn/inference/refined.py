@@ -140,16 +140,21 @@ def refined_posterior(
         flat, report["weight_power"] = flattened(draws)
         weights = flat.weights
     x, bend, scatter, report["misfit"] = _freed(target, best, at, draws.x, weights, curve_is_free, generator)
-    drawn = target.space.parameters(x), *drawn
+    drawn = target.space.parameters(draws.x), *drawn  # their light is that of the patches, and not moved
     values = target.values(*drawn, generator)
-    flux = float(weights.numpy() @ values["flux"])
+    values |= dict(zip(target.space.names, target.space.parameters(x).T.numpy(), strict=True)) | {
+        "flux": values["flux"]
+    }
+    flux, log_r50 = (float(weights.numpy() @ of) for of in (values["flux"], np.log(values["r50"])))
     _widen_flux(values, flux, report["misfit"])
+    values["r50"] = np.exp(log_r50 + report["misfit"] * (np.log(values["r50"]) - log_r50))
     further = _derived(forms, values, bend)
     weighted = values | further | {"weight": draws.weights.numpy()}
     del weighted["flux_of_disc"]
     chosen = _equally(weights, n_samples, generator)
     samples = target.values(*(of[chosen] for of in drawn), generator)
     _widen_flux(samples, flux, report["misfit"])
+    samples |= {name: values[name][chosen.numpy()] for name in target.space.names if name != "flux"}
     # The flux, drawn anew, is nothing that they follow from.
     samples |= {name: values[chosen.numpy()] for name, values in further.items()} | {"bend": bend[chosen].numpy()}
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}

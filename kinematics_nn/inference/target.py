@@ -14,6 +14,7 @@ __all__ = ["Target"]
 
 _AT_ONCE = 16  # models rendered at a time
 _TOGETHER = 8  # times as many
+_ROWS = 2000  # of which half-light radii are found at a time
 _KEPT_NUMBERS = 100_000_000  # of whitened models, at most, to learn from: 250 of the largest crops
 _KEPT_MODELS = 1500  # at most, the last ones
 
@@ -122,10 +123,16 @@ class Target:
         more = added - taken * own[:, None] + (root @ noise[..., None])[..., 0]
         values = dict(zip(self.space.names, parameters.T, strict=True))
         light = [values[name] for name in self.space.slots["surface_brightness"]]
-        r50 = half_light(self.space.forms.surface_brightness, light, self.patches.radii, own, more)
+        r50 = self._half_light(light, own, more)
         drawn = own if "flux" in self.space.fixed else own + more[:, 0]
         values |= {"flux": drawn, "r50": r50, "light_scatter": self.scatters[chosen], "flux_of_disc": own}
         return {name: value.numpy() for name, value in values.items()}
+
+    def _half_light(self, light, own, more):
+        """Half-light radii (n,) of profiles, with their parameters, and patches, some at a time."""
+        form, radii = self.space.forms.surface_brightness, self.patches.radii
+        parts = zip(*(of.split(_ROWS) for of in (own, more, *light)), strict=True)
+        return torch.cat(in_parallel(lambda part: half_light(form, part[2:], radii, *part[:2]), list(parts)))
 
     def best(self, call):
         """Parameters of one call, with its likeliest flux of the disc and scatter of the light, and its variates."""

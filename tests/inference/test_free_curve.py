@@ -193,9 +193,9 @@ def test_samples_hold_what_they_say_of_speeds():
     observation = make_observation(snr=15.0)
     samples, *_ = refined_posterior(observation, FORMS, network_like(), n_samples=200, min_ess=100, seed=1)
     tensors = {name: torch.as_tensor(values) for name, values in samples.items()}
-    found = derived(FORMS, tensors, bend=tensors["bend"])
+    found = derived(FORMS, tensors, r50=tensors["r50"], bend=tensors["bend"])
     np.testing.assert_allclose(samples["v22_sini"], found["v22_sini"].numpy(), rtol=1e-6)
-    alone = derived(FORMS, tensors)["v22_sini"].numpy()
+    alone = derived(FORMS, tensors, r50=tensors["r50"])["v22_sini"].numpy()
     assert 0.001 < np.std(samples["v22_sini"] / alone) < 0.1
 
 

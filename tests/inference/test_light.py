@@ -66,6 +66,15 @@ def test_the_flux_with_patches_follows_from_their_amplitudes(likelihood, patches
     torch.testing.assert_close((root @ root.mT)[0], expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
 
 
+def test_what_patches_add_is_in_any_unit(patches):
+    """Fluxes of a cube in erg / (s cm2) are 1e-17 of those in Jy km / s."""
+    scatters = torch.as_tensor(SCATTERS)
+    tiny = Patches(**{**vars(patches), "light": 1e-17 * patches.light})
+    for found, expected in zip(with_patches(tiny, scatters), with_patches(patches, scatters), strict=True):
+        torch.testing.assert_close(1e17 * found, expected)
+    assert not any(of.any() for of in with_patches(Patches(**{**vars(patches), "light": 0 * patches.light}), scatters))
+
+
 def test_the_flux_is_positive_by_quadrature(likelihood):
     (disc, *_), data = unit_discs(likelihood), likelihood.data
     wrong = -0.02 * disc  # a disc that the data have none of
