@@ -152,7 +152,7 @@ def refined_posterior(
     weighted = values | further | {"weight": draws.weights.numpy()}
     del weighted["flux_of_disc"]
     chosen = _equally(weights, n_samples, generator)
-    samples = target.values(*(of[chosen] for of in drawn), generator)
+    samples = target.values(*(of[chosen] for of in drawn), generator, with_size=False)
     _widen_flux(samples, flux, report["misfit"])
     samples |= {name: values[name][chosen.numpy()] for name in target.space.names if name != "flux"}
     # The flux, drawn anew, is nothing that they follow from.
