@@ -93,7 +93,7 @@ def chi2_without(cube):
     from kinematics_nn.forms import get_form
     from kinematics_nn.inference.light import Patches
     from kinematics_nn.inference.likelihood import CubeLikelihood
-    from kinematics_nn.inference.refined import observation_space
+    from kinematics_nn.inference.modes import observation_space
     from kinematics_nn.inference.target import Target
 
     observation = cube.kinematics.observe()

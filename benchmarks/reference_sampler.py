@@ -34,9 +34,10 @@ from kinms_galaxies import make_galaxy, read_cube
 from kinematics_nn.decoder import Forms
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.inference.modes import find_modes
 from kinematics_nn.inference.nested import nested_sample
 from kinematics_nn.inference.realisations import network_samples
-from kinematics_nn.inference.refined import find_modes, refined_posterior
+from kinematics_nn.inference.refined import refined_posterior
 from kinematics_nn.observation import observe
 
 __all__ = ["compare", "counted", "moments", "run_dynesty", "run_emcee", "run_refined"]

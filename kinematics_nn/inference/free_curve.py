@@ -18,7 +18,7 @@ N_NODES = len(_OCTAVES)
 """Where departures are counted: half octaves from a quarter of r50 to four of it."""
 
 _SMOOTH = 1.0  # octaves of radius over which they are alike
-_LEAST_POWER = 0.01  # of the strongest departure, that one has to matter
+_LEAST_POWER = 0.005  # of what all nodes have together, that a departure has to have
 _STEP = 0.01  # of the speed, by which models are bent to either side
 _LEAST_SPEED = 0.05  # of the largest one, in which the derivatives of a curve that passes through zero count
 
@@ -109,13 +109,14 @@ def free_curve(target, best, x, misfit=1.0):
     directions = _directions(space.forms, best)
     bent = _bent_models(likelihood, space.parameters(x), directions, space.forms)
     rest = system.data - flux * columns[-1]
-    columns = torch.cat([flux * columns[:-1], columns[-1:], flux * bent])
+    unit = flux if flux > 0 else target.flux_prior[1]  # in which the flux is counted, whatever the cube's
+    columns = torch.cat([flux * columns[:-1], unit * columns[-1:], flux * bent])
     n = len(columns) - len(bent)
     found = torch.cat([columns, rest[None]])
     gram = found @ columns.T / misfit**2
     projected = (found.float() @ patches.basis).double() / misfit**2
     power = patches.power / misfit**2
-    precision, pull = _prior(system, x, flux)
+    precision, pull = _prior(system, x, flux, unit)
     square = float(rest @ rest) / misfit**2
     parts = []
     for scatter, least in zip(target.scatters.tolist(), least_flux(patches, target.scatters).tolist(), strict=True):
@@ -135,7 +136,7 @@ def free_curve(target, best, x, misfit=1.0):
         log = log - 0.5 * torch.log1p(scatter**2 * power).sum() - 0.5 * torch.logdet(normal)
         # A disc has a least flux, as `light.log_marginal` has it.
         error = torch.linalg.inv(normal)[-1, -1].sqrt()
-        log = log + torch.special.log_ndtr((flux + step[-1] - least) / error)
+        log = log + torch.special.log_ndtr(((flux - least) / unit + step[-1]) / error)
         parts.append((axes, variance * along, variance.sqrt(), response, log))
     axes, mean, deviation, response, log = (torch.stack(part) for part in zip(*parts, strict=True))
     share = torch.softmax(log.flatten(), 0).view_as(log)
@@ -182,7 +183,7 @@ def _directions(forms, best):
     octaves = torch.as_tensor(_OCTAVES)
     alike = torch.exp(-0.5 * ((octaves[:, None] - octaves) / _SMOOTH) ** 2)
     power, axes = torch.linalg.eigh(left @ alike @ left.T)
-    strong = power > _LEAST_POWER * len(radii) / 2
+    strong = power > _LEAST_POWER * len(radii)
     return axes[:, strong] * power[strong].sqrt()
 
 
@@ -213,10 +214,11 @@ def _bent(form, r50, bend):
     return type(form.__name__, (form,), {"evaluate": staticmethod(evaluate)})
 
 
-def _prior(system, x, flux):
-    """Precision (n, n) of the prior of variates and flux, and its pull (n,) at where they are."""
+def _prior(system, x, flux, unit):
+    """Precision (n, n) of the prior of variates and the flux in some unit, and its pull (n,) at where they are."""
     mean, spread = system.flux_prior
     residuals, rows = system.prior_rows(x)
-    precision = torch.block_diag(torch.diag(system.pull) + rows.T @ rows, torch.tensor([[1 / spread**2]]).double())
-    pull = torch.cat([system.pull * x[0] + rows.T @ residuals, torch.tensor([(flux - mean) / spread**2])])
+    of_flux = torch.tensor([[(unit / spread) ** 2]], dtype=torch.float64)
+    precision = torch.block_diag(torch.diag(system.pull) + rows.T @ rows, of_flux)
+    pull = torch.cat([system.pull * x[0] + rows.T @ residuals, of_flux[0] * (flux - mean) / unit])
     return precision + 1e-6 * torch.eye(len(pull), dtype=pull.dtype), pull

@@ -220,11 +220,12 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
 
     Returns
     -------
-    log_likelihood, flux, flux_error : Tensor (n, m)
-        float64; the flux's posterior is normal, cut off at `least_flux`.
-    taken : Tensor (n, m, 1 + radius)
-        What patches take of the galaxy's flux, and of that within their ``radii``, for a unit of the disc's own;
-        for the rest of what they do see `with_patches`.
+    log_likelihood : Tensor (n, m)
+        float64.
+    flux : Tensor (n, m, 3 + radius)
+        Mean and standard deviation of the flux's posterior, which is normal and cut off at `least_flux`; and what
+        patches take of the galaxy's flux, and of that within their ``radii``, for a unit of the disc's own. For the
+        rest of what they do see `with_patches`.
     """
     square, along = _squares(white, likelihood.data.double())
     products = square, along, (white @ patches.basis).double()
@@ -234,7 +235,7 @@ def marginal(likelihood, patches, white, flux_prior, scatters):
 def log_marginal(likelihood, patches, products, flux_prior, scatters, with_light=True):
     """What `marginal` returns, of models' products: with themselves (n,), the data (n,) and the patches (n, k).
 
-    Without light ``taken`` is left out.
+    Without light there is the log likelihood alone.
     """
     square, along, projected = products
     mean, spread = flux_prior
@@ -248,10 +249,10 @@ def log_marginal(likelihood, patches, products, flux_prior, scatters, with_light
     log = log + torch.special.log_ndtr((flux - least_flux(patches, scatters)) / error)
     log = likelihood._constant + log
     if not with_light:
-        return log, flux, error
+        return (log,)
     by_light = torch.einsum("mk,kr->kmr", shrink, patches.light)
     taken = (projected.float() @ by_light.flatten(1).float()).double()
-    return log, flux, error, taken.unflatten(1, by_light.shape[1:])
+    return log, torch.cat([flux[..., None], error[..., None], taken.unflatten(1, by_light.shape[1:])], -1)
 
 
 def with_patches(patches, scatters):
@@ -269,8 +270,9 @@ def with_patches(patches, scatters):
     Returns
     -------
     added : Tensor (m, 1 + radius)
-        [unit of the flux]. The galaxy's flux has the mean ``(1 - taken) * F + added``, with ``taken`` from `marginal`,
-        :math:`\sum_k q_k s_k Q_k \cdot m`, and that within a radius the same with the disc's own share for one.
+        [unit of the flux]. The galaxy's flux has the mean ``(1 - taken) * F + added``, with what is taken from
+        `marginal`, :math:`\sum_k q_k s_k Q_k \cdot m`, and that within a radius the same with the disc's own share
+        for one.
     root : Tensor (m, 1 + radius, 1 + radius)
         Of the covariance about these means, lower triangular.
     """

@@ -103,7 +103,7 @@ class Surrogate:
 
     def __call__(self, x):
         """Log posterior (n,), unnormalised, of variates (n, free); not finite where it has nothing to say."""
-        log, *_ = self.marginal(x, with_light=False)
+        (log,) = self.marginal(x, with_light=False)
         return over_scatters(log) + self.target.space.log_prior(x)
 
 

@@ -82,8 +82,7 @@ class Target:
         """Parameters, whitened models, log likelihoods (n, scatter), and what `values` takes of the flux."""
         parameters = self.space.parameters(x)
         white = self.likelihood.white(parameters)
-        log, flux, error, taken = marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
-        return parameters, white, log, torch.cat([flux[..., None], error[..., None], taken], -1)
+        return parameters, white, *marginal(self.likelihood, self.patches, white, self.flux_prior, self.scatters)
 
     def surrogate(self, x, weight):
         """What the models that were kept say of others, or None where they are not enough to say it.

@@ -36,7 +36,8 @@ class TwoPhaseDraws:
     log_evidence : (float, float)
         With its standard error.
     logs, flux : Tensor
-        Log likelihoods (n, scatter) of the surrogate, and what `Target.values` takes of the flux (n, scatter, ...).
+        Log likelihoods (n, scatter) of the surrogate, and of the flux what `light.marginal` says
+        (n, scatter, 3 + radius).
     best : int
         The number of the exact draw of highest posterior.
     """
@@ -108,7 +109,7 @@ def two_phase(proposal, draws, n, min_ess):
         return None
     kept = weight > _NOTHING * weight.mean()
     x, weight = population.x[kept], weight[kept]
-    logs, flux, error, taken = proposal.surrogate.marginal(x)
+    logs, flux = proposal.surrogate.marginal(x)
     return TwoPhaseDraws(
         x=x,
         weights=weight / weight.sum(),
@@ -116,7 +117,7 @@ def two_phase(proposal, draws, n, min_ess):
         pareto_k=tail,
         log_evidence=(evidence, math.sqrt(1 / effective)),
         logs=logs,
-        flux=torch.cat([flux[..., None], error[..., None], taken], -1),
+        flux=flux,
         best=int(draws.log_target.argmax()),
     )
 

@@ -16,8 +16,9 @@ from kinematics_nn.inference.derived import derived
 from kinematics_nn.inference.free_curve import CURVE_SCATTERS, bent_speed, free_curve
 from kinematics_nn.inference.light import SCATTERS, Patches, render_patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.inference.modes import observation_space
 from kinematics_nn.inference.priors import user_priors
-from kinematics_nn.inference.refined import observation_space, refined_posterior
+from kinematics_nn.inference.refined import refined_posterior
 from kinematics_nn.inference.refinement import System
 from kinematics_nn.inference.target import Target
 
@@ -154,9 +155,11 @@ def test_the_posterior_is_that_of_the_dense_normal():
     columns = system.columns(x[None])
     bent = module._bent_models(likelihood, space.parameters(x[None]), found.directions, FORMS)
     flux, n = best["flux"], len(columns)
-    matrix = torch.cat([flux * columns[:-1], columns[-1:], flux * bent, target.patches.basis.T.double()])
-    precision = torch.cat([system.pull + 1e-6, torch.tensor([1e-4 + 1e-6]).double()])
-    centre = torch.cat([-x * system.pull / precision[:-1], torch.tensor([-flux * 1e-4]).double() / precision[-1:]])
+    matrix = torch.cat([flux * columns, flux * bent, target.patches.basis.T.double()])
+    # The flux in units of the disc's own, under a prior of 0 +- 100
+    of_flux = torch.tensor([(flux / 100) ** 2]).double()
+    precision = torch.cat([system.pull, of_flux]) + 1e-6
+    centre = -torch.cat([x * system.pull, of_flux]) / precision
     rest = system.data - flux * columns[-1]
     f, g, k = 7, 3, len(bent)
     scatters = torch.cat([torch.full((k,), CURVE_SCATTERS[g]), torch.full((len(matrix) - n - k,), SCATTERS[f])])
@@ -172,6 +175,24 @@ def test_the_posterior_is_that_of_the_dense_normal():
     # Of variates given departures: regression of the one on the other.
     slope = covariance[: n - 1, n : n + k] @ torch.linalg.inv(covariance[n : n + k, n : n + k])
     torch.testing.assert_close(-found.response[f], slope, rtol=1e-4, atol=1e-6)
+
+
+def test_the_unit_of_the_flux_does_not_matter():
+    """A cube in units a million times as small, and as large."""
+    observation = make_observation((8, 16, 16), snr=20.0)
+    found = []
+    for factor in (1.0, 1e6, 1e-6):
+        header = observation.header | {"brightness_per_flux": observation.header["brightness_per_flux"] * factor}
+        likelihood = CubeLikelihood(changed(observation, header=header), FORMS)
+        truth = vector(likelihood.names, flux=10.0 / factor)[0]
+        space = observation_space(observation, FORMS, 30.0, 3.0)
+        patches = render_patches(likelihood, truth)
+        target = Target(likelihood, space, patches, torch.as_tensor(SCATTERS), (0.0, 100.0 / factor))
+        best = dict(zip(likelihood.names, truth.tolist(), strict=True))
+        found.append(free_curve(target, best, space.variates(truth[None])[0]))
+    for other in found[1:]:
+        torch.testing.assert_close(other.log - other.log.max(), found[0].log - found[0].log.max(), rtol=0, atol=0.05)
+        torch.testing.assert_close(other.deviation, found[0].deviation, rtol=1e-2, atol=1e-5)
 
 
 def test_the_best_disc_is_known_by_its_own_variates():

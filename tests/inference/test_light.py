@@ -34,7 +34,8 @@ def test_the_marginal_is_the_integral_over_flux_and_amplitudes(likelihood, patch
     discs, data = unit_discs(likelihood), likelihood.data.double().numpy()
     basis = patches.basis.double().numpy()
     scatters = torch.tensor([0.01, 0.3, 1.2])
-    found, flux, error, _ = marginal(likelihood, patches, discs, FLUX_PRIOR, scatters)
+    found, of_flux = marginal(likelihood, patches, discs, FLUX_PRIOR, scatters)
+    flux, error = of_flux[..., 0], of_flux[..., 1]
     mean, spread = FLUX_PRIOR
     for i, disc in enumerate(discs.double().numpy()):
         for j, (f, least) in enumerate(zip(scatters.tolist(), least_flux(patches, scatters).tolist(), strict=True)):
@@ -54,7 +55,8 @@ def test_the_marginal_is_the_integral_over_flux_and_amplitudes(likelihood, patch
 def test_the_flux_with_patches_follows_from_their_amplitudes(likelihood, patches):
     disc, data = unit_discs(likelihood)[1].double(), likelihood.data.double()
     basis, f, flux = patches.basis.double(), 0.4, 5.0
-    *_, taken = marginal(likelihood, patches, disc[None].float(), FLUX_PRIOR, torch.tensor([f]))
+    _, of_flux = marginal(likelihood, patches, disc[None].float(), FLUX_PRIOR, torch.tensor([f]))
+    taken = of_flux[..., 2:]
     added, root = with_patches(patches, torch.tensor([f]))
     covariance = torch.linalg.inv(basis.T @ basis + torch.eye(basis.shape[1]) / f**2)
     amplitudes = covariance @ basis.T @ (data - flux * disc)
@@ -96,9 +98,9 @@ def test_no_scatter_is_no_patches(likelihood, patches):
     discs = unit_discs(likelihood)
     tiny = marginal(likelihood, patches, discs, FLUX_PRIOR, torch.tensor([1e-6]))
     without = marginal(likelihood, Patches.none(likelihood), discs, FLUX_PRIOR, torch.zeros(1))
-    assert without[3].shape == (3, 1, 1)
-    assert tiny[3].abs().max() < 1e-6
-    for found, expected in zip(tiny[:3], without[:3], strict=True):
+    assert without[1].shape == (3, 1, 3)
+    assert tiny[1][..., 2:].abs().max() < 1e-6
+    for found, expected in ((tiny[0], without[0]), (tiny[1][..., :2], without[1][..., :2])):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-4)
 
 
@@ -185,10 +187,10 @@ def test_the_flux_is_that_of_all_light(r_scale):
     scatters = torch.as_tensor(SCATTERS)
     with torch.no_grad():
         white = likelihood.white(vector(likelihood.names, r_scale=r_scale, flux=1.0))
-    log, *of = (found[0] for found in marginal(likelihood, patches, white, (0.0, 100.0), scatters))
-    own, error, taken = (each[log.argmax(), None] for each in of)
+    log, of_flux = (found[0] for found in marginal(likelihood, patches, white, (0.0, 100.0), scatters))
+    own, error, *taken = of_flux[log.argmax()]
     added, root = with_patches(patches, scatters[log.argmax(), None])
-    share, added, rest = 1 - taken[0, 0], added[0, 0], root[0, 0, 0]
+    share, added, rest = 1 - taken[0], added[0, 0], root[0, 0, 0]
     whole = float(torch.hypot(rest, share * error))
     with torch.no_grad():
         inside = decoder.sky(vector(decoder.names, r_scale=r_scale, flux=1.0).float()).sum()

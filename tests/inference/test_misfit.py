@@ -8,7 +8,7 @@ from observed import FORMS, changed, make_observation, vector
 from kinematics_nn.inference.light import SCATTERS, Patches, render_patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
 from kinematics_nn.inference.misfit import misfit, widened
-from kinematics_nn.inference.refined import observation_space
+from kinematics_nn.inference.modes import observation_space
 from kinematics_nn.inference.target import Target
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from observed import CHANNEL, DISC, FORMS, make_observation, network_like
 
+from kinematics_nn.inference.modes import find_modes
 from kinematics_nn.inference.moments import moment_disc, overlooked
-from kinematics_nn.inference.refined import find_modes
 from kinematics_nn.inference.target import Target
 
 SHAPE = (16, 30, 30)

@@ -9,8 +9,8 @@ from observed import DISC, FORMS, make_observation, vector
 
 from kinematics_nn.inference.light import Patches, marginal, render_patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.inference.modes import observation_space
 from kinematics_nn.inference.priors import user_priors
-from kinematics_nn.inference.refined import observation_space
 from kinematics_nn.inference.refinement import laplace, refine
 from kinematics_nn.results.tables import parameter_columns
 

@@ -13,7 +13,7 @@ from kinematics_nn.inference import target as target_module
 from kinematics_nn.inference.importance import Component, Mixture, sample
 from kinematics_nn.inference.light import Patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
-from kinematics_nn.inference.refined import find_modes, observation_space
+from kinematics_nn.inference.modes import find_modes, observation_space
 from kinematics_nn.inference.surrogate import Surrogate, Thinned, learn
 from kinematics_nn.inference.target import Target
 

@@ -38,7 +38,7 @@ class Wrong:
         return 5 + banana(x) + self.error * (x[:, 0] + torch.sin(2 * x[:, 1]) + 0.5 * x[:, 2] ** 2)
 
     def marginal(self, x):
-        return *(x.new_zeros(len(x), 1) for _ in range(3)), x.new_zeros(len(x), 1, 1)
+        return x.new_zeros(len(x), 1), x.new_zeros(len(x), 1, 3)
 
 
 def steered(surrogate, min_ess=500.0):
