@@ -114,8 +114,8 @@ def refined_posterior(
         flat, report["weight_power"] = flattened(draws)
         weights = flat.weights
     x, bend, scatter, report["misfit"] = _freed(target, best, at, draws.x, weights, curve_is_free, generator)
-    drawn = target.space.parameters(draws.x), *drawn  # their light is that of the patches, and not moved
-    values = target.values(*drawn, generator)
+    # Their light is that of the patches, and not moved.
+    values = target.values(target.space.parameters(draws.x), *drawn, generator)
     moved = dict(zip(target.space.names, target.space.parameters(x).T.numpy(), strict=True))
     del moved["flux"]
     values |= moved
@@ -123,17 +123,15 @@ def refined_posterior(
     _widen_flux(values, flux, report["misfit"])
     values["r50"] = np.exp(log_r50 + report["misfit"] * (np.log(values["r50"]) - log_r50))
     further = _derived(forms, values, bend)
-    weighted = values | further | {"weight": draws.weights.numpy()}
+    values |= further
+    chosen = _equally(weights, n_samples, generator).numpy()
+    samples = {name: of[chosen] for name, of in (values | {"bend": bend.numpy()}).items()}
+    weighted = values | {"weight": draws.weights.numpy()}
     del weighted["flux_of_disc"]
-    chosen = _equally(weights, n_samples, generator)
-    samples = target.values(*(of[chosen] for of in drawn), generator, with_size=False)
-    _widen_flux(samples, flux, report["misfit"])
-    # The flux, drawn anew, is nothing that the others follow from.
-    samples |= {name: of[chosen.numpy()] for name, of in (moved | further | {"bend": bend.numpy()}).items()}
     best |= {name: float(values[0]) for name, values in _derived(forms, best).items()}
     report |= {
         "light_scatter": float(np.median(samples.pop("light_scatter"))),
-        "curve_scatter": float(scatter[chosen].median()),
+        "curve_scatter": float(np.median(scatter.numpy()[chosen])),
         "disc_share": float(np.median(samples.pop("flux_of_disc")) / np.median(samples["flux"])),
         "n_patches": len(target.patches.power),
         "flux_prior": list(target.flux_prior),

@@ -101,8 +101,8 @@ class Target:
         """What `values` makes values of, of calls by their number (n,)."""
         return tuple(torch.cat(kept)[order] for kept in (self.parameters, self.logs, self.flux))
 
-    def values(self, parameters, logs, flux, generator, with_size=True):
-        """Parameters, flux, r50 if asked for, light's scatter and the ``flux_of_disc``, drawn, a dict of (n,) arrays.
+    def values(self, parameters, logs, flux, generator):
+        """Parameters, flux, r50, light's scatter and the ``flux_of_disc``, drawn, a dict of (n,) arrays.
 
         Of parameters (n, n_parameters), log likelihoods (n, scatter), and of the flux (n, scatter, 3 + radius) the
         disc's own, its error, and what the patches of light take of it, in all and within radii. What is drawn is the
@@ -122,9 +122,8 @@ class Target:
         more = added - taken * own[:, None] + (root @ noise[..., None])[..., 0]
         values = dict(zip(self.space.names, parameters.T, strict=True))
         drawn = own if "flux" in self.space.fixed else own + more[:, 0]
-        if with_size:
-            light = [values[name] for name in self.space.slots["surface_brightness"]]
-            values["r50"] = self._half_light(light, own, more)
+        light = [values[name] for name in self.space.slots["surface_brightness"]]
+        values["r50"] = self._half_light(light, own, more)
         values |= {"flux": drawn, "light_scatter": self.scatters[chosen], "flux_of_disc": own}
         return {name: value.numpy() for name, value in values.items()}
 

@@ -112,10 +112,15 @@ def test_the_size_of_a_disc_with_a_hole_is_its_own():
     off, of_form, error = [], [], []
     for seed in range(3):
         observation, r50 = holed(25.0, seed)
-        samples, _, report, _ = refined_posterior(
+        samples, weighted, report, _ = refined_posterior(
             observation, FORMS, network_like(r_scale=4.5, seed=seed), n_samples=2000, min_ess=150, seed=1
         )
         assert report["light_scatter"] > 0.1
+        # A galaxy of more light is a larger one, in samples as in the draws behind them.
+        both = np.cov(weighted["flux"], weighted["r50"], aweights=weighted["weight"])
+        assert np.corrcoef(samples["flux"], samples["r50"])[0, 1] == pytest.approx(
+            both[0, 1] / np.sqrt(both[0, 0] * both[1, 1]), abs=0.1
+        )
         off.append(np.mean(samples["r50"]) / r50 - 1)
         of_form.append(np.mean(samples["r_scale"]) * 1.678 / r50 - 1)
         error.append(np.std(samples["r50"]) / r50)
