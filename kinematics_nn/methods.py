@@ -101,6 +101,6 @@ def with_priors(samples, priors, forms, observation, seed):
     n = len(samples["vsys"])
     if not priors:
         return samples, float(n)
-    weight = prior_weights(samples, priors, form_priors(observation, forms, samples["r50"]))
+    weight = prior_weights(samples, priors, form_priors(observation, forms, samples))
     index = np.random.default_rng(seed).choice(n, n, p=weight)
     return {name: values[index] for name, values in samples.items()}, float(1 / np.sum(weight**2))

@@ -78,24 +78,27 @@ def _voxels_a_beam(observation):
     return max(1.0, 1.133 * observation.beam[0] * observation.beam[1] / pixel)
 
 
-def form_priors(observation, forms, r50):
+def form_priors(observation, forms, samples):
     """The forms' default priors in inside units: dict of column name to `~kinematics_nn.forms.Prior`.
 
-    ``r50`` (n,) [arcsec] is the half-light radius of the samples' profiles, a scale that some of them are in.
+    Scales of the light that some of them are in are the medians of ``samples``, a dict of (n,) arrays.
     """
+    light = [samples[column] for column in forms.slots["surface_brightness"]]
+    r50 = forms.surface_brightness.half_light_radius(*light)
     scales = observation_scales(observation) | {"r_scale": np.median(r50) / 1.678}
-    return {
-        column: parameter.prior.resolve(scales)
-        for slot, columns in forms.slots.items()
-        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True)
-    }
+    found = {}
+    for slot, columns in forms.slots.items():
+        its = scales
+        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True):
+            found[column] = parameter.prior.resolve(its)
+            if slot == "surface_brightness" and parameter.name == "r_scale":
+                its = scales | {"r_scale": np.median(samples[column])}  # as `ParameterSpace` has it
+    return found
 
 
 def _at_prior_edge(observation, forms, samples, given):
     """Whether a form's parameter piles up at a limit of its prior: a tenth of the draws within a fiftieth of it."""
-    light = [samples[column] for column in forms.slots["surface_brightness"]]
-    r50 = forms.surface_brightness.half_light_radius(*light)
-    for column, prior in form_priors(observation, forms, r50).items():
+    for column, prior in form_priors(observation, forms, samples).items():
         if column in given:
             continue
         low, high = prior.ppf(0.02), prior.ppf(0.98)

@@ -40,8 +40,8 @@ class ParameterSpace:
     r"""Maps variates x to parameters: the prior is standard normal in x, and flat over a turn in position angle.
 
     A parameter is the quantile function of its prior at :math:`\Phi(x)`. That leaves no limits to run into, and makes
-    the prior as Gaussian as a posterior is hoped to be. Radii whose prior counts in the disc's own scale follow it. The
-    flux, which is linear, is not in the space.
+    the prior as Gaussian as a posterior is hoped to be. Radii whose prior counts in the disc's own scale follow it; in
+    the light itself that is its parameter ``r_scale``, where it has one. The flux, which is linear, is not in the space.
 
     Parameters
     ----------
@@ -124,14 +124,14 @@ class ParameterSpace:
             own = self._own.get(name)
             return default(variates[name]) if own is None else _quantile(own, variates[name], {})
 
-        def of_forms(slots, scales):
-            for slot in slots:
-                for name, parameter in self.slots[slot].items():
-                    values[name] = value(name, partial(_quantile, parameter.prior, scales=scales))
+        def of_form(slot, scales):
+            for name, parameter in self.slots[slot].items():
+                values[name] = value(name, partial(_quantile, parameter.prior, scales=scales(values)))
 
-        of_forms(["surface_brightness"], self.scales)
+        of_form("surface_brightness", self._scales_of_light)
         scales, r_scale = self._scales_of(values)
-        of_forms(["rotation_curve", "velocity_dispersion"], scales)
+        of_form("rotation_curve", lambda _: scales)
+        of_form("velocity_dispersion", lambda _: scales)
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             values[name] = value(name, lambda at, centre=centre, spread=spread: centre + spread * at)
         values["pa"] = value("pa", lambda at: self.pa + PA_UNIT * at)
@@ -145,7 +145,7 @@ class ParameterSpace:
         scales, r_scale = self._scales_of(values)
         found = {}
         for slot, columns in self.slots.items():
-            its = self.scales if slot == "surface_brightness" else scales
+            its = self._scales_of_light(values) if slot == "surface_brightness" else scales
             found |= {name: _probability(parameter.prior, values[name], its) for name, parameter in columns.items()}
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             found[name] = torch.special.ndtr((values[name] - centre) / spread)
@@ -159,6 +159,11 @@ class ParameterSpace:
         away = torch.remainder(values["pa"] - self.pa + 180, 360) - 180
         x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
+
+    def _scales_of_light(self, values):
+        """What priors of the light count in, of galaxies of which at least the parameters before are known."""
+        name = next((name for name, known in self.slots["surface_brightness"].items() if known.name == "r_scale"), None)
+        return self.scales | {"r_scale": values[name]} if name in values else self.scales
 
     def _scales_of(self, values):
         """What priors count in, of galaxies whose light is among ``values``, and its scale (n,)."""

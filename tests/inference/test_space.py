@@ -67,13 +67,14 @@ def test_draws_of_every_form_follow_its_priors(known):
     slots = dict(zip(space.forms.slots[known.kind], known.form.parameters, strict=True))
     light = [values[name] for name in space.forms.slots["surface_brightness"]]
     r_scale = space.forms.surface_brightness.half_light_radius(*light) / 1.678
+    if known.kind == "surface_brightness":  # of which radii count in its own, draw by draw, and not in what all have
+        r_scale = values.get("r_scale")
     for name, parameter in slots.items():
-        # A light's own scale counts in itself by the observation's; others follow the light draw by draw.
-        own = SCALES if known.kind == "surface_brightness" else SCALES | {"r_scale": 1.0}
-        counted = values[name]
-        if own["r_scale"] == 1:
+        own, counted = SCALES, values[name]
+        if "r_scale" in str(parameter.prior.relative_to):
             (scale,) = set(parameter.prior.scales)
-            counted = counted / {"r_scale": r_scale, "1/r_scale": 1 / r_scale}.get(scale, 1.0)
+            own = SCALES | {"r_scale": 1.0}
+            counted = counted / {"r_scale": r_scale, "1/r_scale": 1 / r_scale}[scale]
         cdf = prior_cdf(parameter.prior.resolve(own))
         assert stats.kstest(counted, cdf).pvalue > 1e-4, name  # of 100 at a fixed seed; a wrong law gives 1e-20
 
@@ -319,3 +320,12 @@ def test_a_disc_along_the_pixels_may_be_as_long_as_its_strip(shape):
     scales = observation_scales(make_observation(shape))
     assert scales["field"] == 20.0
     assert scales["beam"] == pytest.approx(np.sqrt(3.5 * 3.0))
+
+
+@pytest.mark.parametrize("name", ["exponential_hole", "double_exponential", "truncated_exponential"])
+def test_radii_of_the_light_count_in_its_own_scale(name):
+    """Whatever scale an observation has: the prior of one galaxy is that of another."""
+    space, other = make_space(surface_brightness=name), make_space(surface_brightness=name)
+    other.scales = SCALES | {"r_scale": 50.0}
+    x = variates(space, 200)
+    torch.testing.assert_close(space.parameters(x), other.parameters(x))
