@@ -5,6 +5,7 @@ import math
 from contextlib import suppress
 
 import numpy as np
+from astropy.modeling import Model
 from astropy.table import QTable
 
 from .errors import FormError, KinematicsError
@@ -26,7 +27,7 @@ def compare(cube, forms, **options):
         The cube, or the path of one.
     forms : list
         What to compare: names, forms or models of one kind, or dicts of ``rotation_curve``, ``surface_brightness`` and
-        ``velocity_dispersion``. What is not given is that of ``options``.
+        ``velocity_dispersion``. What is not given is that of ``options``. A model's ``fixed`` and ``bounds`` hold.
     **options
         As `kinematics_nn.fit` takes them, the same for all; ``method="refined"`` is the one that has evidences.
 
@@ -124,7 +125,7 @@ def rank_fits(fits):
 def _check_normalised(fits):
     """Refuse evidences under priors whose integral is not known, where it is not the same for all."""
     for fit in fits:
-        own = fit.options["priors"]
+        own = {*fit.meta["priors"], *fit.meta["fixed"]}
         for slot, columns in fit.forms.slots.items():
             form = getattr(fit.forms, slot)
             alike = all(getattr(other.forms, slot).parameters == form.parameters for other in fits)
@@ -133,7 +134,7 @@ def _check_normalised(fits):
             joint = f"{form.name}, whose parameters have a prior together"
             if form.log_prior_norm.__func__ is Form.log_prior_norm.__func__:
                 raise KinematicsError(f"{joint} that is not normalised", "log_prior_norm() of the form", None)
-            changed = [name for name in columns if name in own or name in fit.options["fixed"]]
+            changed = [name for name in columns if name in own]
             if changed:
                 found = f"{joint}, with priors of its own on {', '.join(changed)}"
                 raise KinematicsError(
@@ -142,7 +143,7 @@ def _check_normalised(fits):
 
 
 def _slots(items):
-    """For each of what may stand in a list of forms: slot to form."""
+    """For each of what may stand in a list of forms: slot to a form, or to a model, which may hold parameters."""
     from .forms import get_form
 
     alone = [item for item in items if not isinstance(item, dict)]
@@ -161,7 +162,10 @@ def _slots(items):
         if isinstance(item, dict) and not set(item) <= set(KINDS):
             raise FormError(f"forms for {', '.join(sorted(item))}", f"{', '.join(KINDS)}", "a dict of these")
     slots = [item if isinstance(item, dict) else {common[0]: item} for item in items]
-    return [{slot: get_form(form, slot) for slot, form in item.items()} for item in slots]
+    return [
+        {slot: form if isinstance(form, Model) else get_form(form, slot) for slot, form in item.items()}
+        for item in slots
+    ]
 
 
 def _kinds(item):
@@ -207,10 +211,14 @@ def _check_ground(one, other):
         for name in ("spatial", "spectral")
     }
     same |= {name: first.header.get(name) == second.header.get(name) for name in _READ_BY}
-    common = {name for name in one.forms.parameter_names if name in other.forms.parameter_names}
+    # A form's own parameters are part of the form, by whatever names.
+    common = set(one.forms.parameter_names)
+    for slot, columns in one.forms.slots.items():
+        if getattr(one.forms, slot).name != getattr(other.forms, slot).name:
+            common -= {*columns, *other.forms.slots[slot]}
     for kind in ("priors", "fixed"):
         own, others = (
-            {name: repr(value) for name, value in fit.options[kind].items() if name in common} for fit in (one, other)
+            {name: text for name, text in fit.meta[kind].items() if name in common} for fit in (one, other)
         )
         same[kind] = own == others
     same["prior of the flux"] = np.allclose(one.meta["flux_prior"], other.meta["flux_prior"], rtol=1e-6, atol=0)

@@ -166,6 +166,8 @@ def fit(
         "device": device,
     }
     progress = progress_function(progress)
+    flux_unit = observation.header["flux_unit"]
+    priors_read, held = (read(of, forms, flux_unit, distance) for read, of in ((own_priors, priors), (held_values, fixed)))
     samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=progress, **options)
     reduced_chi2, flags = diagnose(observation, forms, samples, best, {*fixed, *priors})
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
@@ -180,7 +182,9 @@ def fit(
             "method": method,
             "reduced_chi2": reduced_chi2,
             **report,
-            **provenance(observation, forms, info, seed, device, priors),
+            "n_samples": n_samples,
+            "min_ess": min_ess,
+            **provenance(observation, forms, info, seed, device, priors_read, held),
             **({} if distance is None else {"distance": distance}),
         },
         best=best,
@@ -191,13 +195,15 @@ def fit(
     )
 
 
-def provenance(observation, forms, info, seed, device, priors):
-    """What a fit's ``meta`` says of where it comes from, a dict."""
+def provenance(observation, forms, info, seed, device, priors, fixed):
+    """What a fit's ``meta`` says of where it comes from, a dict; priors and what is held as they are read."""
     import torch
 
     from . import __version__
+    from .results.tables import parameter_columns
 
     header = observation.header
+    units = {name: unit for name, (unit, _) in parameter_columns(forms, header["flux_unit"], sky=False).items()}
     return {
         "object": header["object"],
         "convention": header["convention"],
@@ -207,7 +213,8 @@ def provenance(observation, forms, info, seed, device, priors):
         "noise": header["noise"],
         "n_sources": header["n_sources"],
         "forms": {slot: getattr(forms, slot).name for slot in forms.slots},
-        "priors": {name: repr(value) for name, value in (priors or {}).items()},
+        "priors": {prior.name: f"{prior} {units[prior.name]}".rstrip() for prior in priors},
+        "fixed": {name: f"{value:.9g} {units[name]}".rstrip() for name, value in fixed.items()},
         "weights": {key: info[key] for key in ("name", "sha256", "forms") if key in info},
         "seed": seed,
         "device": device,

@@ -121,7 +121,8 @@ def fit_maps(
         "input": ["moment1", *(["moment0"] if moment0 is not None else [])],
         "n_effective": effective,
         "sample_efficiency": effective / n_samples,
-        **provenance(observation, forms, info, seed, device, priors),
+        "n_samples": n_samples,
+        **provenance(observation, forms, info, seed, device, priors_read, {}),
         **({} if distance is None else {"distance": distance}),
     }
     result = MapFit(observation, forms, samples, meta=meta, best=best, flags=flags)

@@ -40,14 +40,13 @@ def made(seen, light="exponential", evidence=0.0, **changed):
     )
     meta = {
         "method": "refined", "log_evidence": evidence, "log_evidence_error": 0.3, "light_scatter": 0.1,
-        "flux_prior": [0.0, 100.0], "n_patches": 40, "object": "mock",
+        "flux_prior": [0.0, 100.0], "n_patches": 40, "object": "mock", "priors": {}, "fixed": {},
     }  # fmt: skip
-    options = {"priors": {}, "fixed": {}}
     return SimpleNamespace(
         observation=seen,
         forms=forms,
         flags=changed.pop("flags", ()),
-        options=changed.pop("options", options),
+        options={},
         meta=meta | changed,
     )
 
@@ -70,8 +69,8 @@ def test_fits_are_ranked_by_evidence(observation):
     [
         ({"flux_prior": [0.0, 101.0]}, "prior of the flux"),
         ({"n_patches": 0}, "patches"),
-        ({"options": {"priors": {"inclination": (60, 3)}, "fixed": {}}}, "priors"),
-        ({"options": {"priors": {}, "fixed": {"thickness": 0.0}}}, "fixed"),
+        ({"priors": {"inclination": "normal, 60 and 3 deg"}}, "priors"),
+        ({"fixed": {"thickness": "0 arcsec"}}, "fixed"),
     ],
 )
 def test_unequal_ground_is_refused(observation, changed, said):
@@ -103,8 +102,13 @@ def test_another_noise_is_refused(observation):
 
 
 def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
-    own = made(observation, "sersic", options={"priors": {"n": (1, 0.1)}, "fixed": {}})
+    own = made(observation, "sersic", priors={"n": "normal, 1 and 0.1", "r_eff": "flat, 1 to 4 arcsec"})
     assert len(rank_fits([made(observation), own])) == 2
+    # Of the same name in another form, too; in the same form it is another ground.
+    held = {"fixed": {"r_scale": "3 arcsec"}}
+    assert len(rank_fits([made(observation), made(observation, "exponential_hole", **held)])) == 2
+    with pytest.raises(KinematicsError, match="fixed"):
+        rank_fits([made(observation), made(observation, **held)])
 
 
 def test_joint_priors_count_only_as_their_form_normalises_them(observation):
@@ -113,15 +117,15 @@ def test_joint_priors_count_only_as_their_form_normalises_them(observation):
     plain = made(observation)
 
     def ringed(**priors):
-        fit = made(observation, options={"priors": priors, "fixed": {}})
+        fit = made(observation, priors=priors)
         fit.forms = replace(fit.forms, rotation_curve=rings)
         return fit
 
     assert len(rank_fits([plain, ringed()])) == 2
     name = rings.names()[0]
     with pytest.raises(KinematicsError, match=f"priors of its own on {name}"):
-        rank_fits([plain, ringed(**{name: (100, 10)})])
-    assert len(rank_fits([ringed(**{name: (100, 10)}), ringed(**{name: (100, 10)})])) == 2
+        rank_fits([plain, ringed(**{name: "normal, 100 and 10 km / s"})])
+    assert len(rank_fits([ringed(**{name: "normal, 100 and 10 km / s"}) for _ in range(2)])) == 2
 
     class Loose(rings):
         log_prior_norm = classmethod(Form.log_prior_norm.__func__)
@@ -153,7 +157,7 @@ def test_forms_are_read_in_every_way(cube, observation, monkeypatch):
     def given(forms, **options):
         asked.clear()
         compare(cube, forms, **options)
-        return [{slot: options[slot].name for slot in slots if slot in options} for options in asked]
+        return [{slot: get_form(options[slot], slot).name for slot in slots if slot in options} for options in asked]
 
     # A name of several kinds is of the one that all have.
     assert given(["exponential", "ring"]) == [{"surface_brightness": "exponential"}, {"surface_brightness": "ring"}]
@@ -164,6 +168,7 @@ def test_forms_are_read_in_every_way(cube, observation, monkeypatch):
         {"rotation_curve": "arctan"},
         {"rotation_curve": "flat", "velocity_dispersion": "linear"},
     ]
+    assert asked[1]["rotation_curve"] is model  # with what it holds and bounds
     assert {options["n_samples"] for options in asked} == {500}
     assert len({options["seed"] for options in asked}) == 1
     with pytest.raises(FormError, match="of one kind"):

@@ -241,7 +241,7 @@ def test_a_prior_narrows_and_costs_effective_draws(cube, fitted):
     assert value(result, "inclination").std() < 0.5 * width
     assert 100 < result.meta["n_effective"] < 1500
     assert result.meta["sample_efficiency"] == pytest.approx(result.meta["n_effective"] / 2000)
-    assert "inclination" in result.meta["priors"]
+    assert result.meta["priors"] == {"inclination": f"normal, {middle:.9g} and {width / 4:.9g} deg"}
 
 
 def test_a_prior_on_inclination_moves_the_speed_with_it(cube, fitted):

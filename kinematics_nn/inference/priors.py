@@ -64,6 +64,16 @@ class UserPrior:
     support: tuple = (-np.inf, np.inf)
     distribution: object = None
 
+    def __str__(self):
+        if self.normal is not None:
+            return "normal, {:.9g} and {:.9g}".format(*self.normal)
+        if self.distribution is None:
+            return "flat, {:.9g} to {:.9g}".format(*self.support)
+        kind = getattr(getattr(self.distribution, "dist", None), "name", type(self.distribution).__name__)
+        quantile = getattr(self.distribution, "ppf", None) or self.distribution.icdf
+        values = ", ".join(f"{float(quantile(share)):.9g}" for share in (0.01, 0.25, 0.5, 0.75, 0.99))
+        return f"{kind}, with 1, 25, 50, 75, 99 % below {values}"
+
     @classmethod
     def of(cls, name, given, unit, distance=None):
         """From (mean, standard deviation), bounds as a dict(low=, high=), or a frozen scipy.stats distribution."""

@@ -160,3 +160,24 @@ def test_wrong_units_are_named(samples):
 def test_what_is_no_prior_is_answered_with_what_is(samples, given):
     with pytest.raises(KinematicsError, match=r"frozen scipy\.stats"):
         weighted(samples, vmax=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "distance", "said"),
+    [
+        ((60, 3), None, "normal, 60 and 3"),
+        ({"low": 10, "high": 50.5}, None, "flat, 10 to 50.5"),
+        ({"low": 10}, None, "flat, 10 to inf"),
+        # 200 pc at 10 Mpc are 4.1253 arcsec.
+        ((200 * u.pc, 20 * u.pc), 10 * u.Mpc, "normal, 4.12529612 and 0.412529612"),
+    ],
+)
+def test_a_prior_says_what_it_is(given, distance, said):
+    (prior,) = user_priors({"r": given}, {"r": u.arcsec}, distance)
+    assert str(prior) == said
+
+
+def test_two_distributions_alike_say_the_same():
+    texts = [str(user_priors({"r": stats.norm(m, 3)}, {"r": u.arcsec})[0]) for m in (60, 60, 61)]
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("norm, with")
