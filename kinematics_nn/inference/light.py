@@ -23,7 +23,7 @@ __all__ = [
     "with_patches",
 ]
 
-SCATTERS = np.geomspace(0.01, 1.5, 16)
+SCATTERS = np.geomspace(0.001, 1.5, 22)
 """Values of ``light_scatter``, rms of the light about its profile on the scale of a beam, log-uniform a priori."""
 
 HALF_LIGHT = np.geomspace(0.25, 4, 12)

@@ -21,7 +21,7 @@ HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "
 def run(observation, draws=None, priors=None, **options):
     columns = parameter_columns(FORMS, "Jy km / s", sky=False)
     priors = user_priors(priors or {}, {name: unit for name, (unit, _) in columns.items()})
-    options = {"n_samples": 2000, "min_ess": 150, "seed": 1} | options
+    options = {"n_samples": 2000, "min_ess": 150, "seed": 0} | options
     return refined_posterior(observation, FORMS, draws or network_like(), priors=priors, **options)
 
 
