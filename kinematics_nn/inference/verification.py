@@ -1,4 +1,4 @@
-"""Verification: whether the error bars of one galaxy are right, in its own noise and behind its own mask."""
+"""Verification: whether the error bars of one galaxy are right, in noise as it was measured and behind its own mask."""
 
 import warnings
 from collections import Counter
@@ -28,7 +28,7 @@ def verify(fit, n=50, seed=None, progress=None):
     Draws of the posterior are rendered, get noise of the correlation and the rms that were measured in the cube, and
     its blanks; they are fitted with the same forms, method and options. Where the data decide, intervals hold the draws
     as often as they say; of a parameter that the prior decides, they hold them more often, as its draws have the
-    posterior's spread and not the prior's.
+    posterior's spread and not the prior's. Noise that was measured wrongly, or given, is the mocks' too.
 
     Parameters
     ----------

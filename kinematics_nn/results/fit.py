@@ -273,7 +273,7 @@ class KinematicFit:
 
     def verify(self, n=50, seed=None, progress=None):
         """
-        Test the error bars on this very galaxy: mock ones like it, with its noise and its mask, fitted in the same way.
+        Test the error bars on this very galaxy: mock ones like it, in noise as it was measured, behind its mask.
 
         Parameters
         ----------
