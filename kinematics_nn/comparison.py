@@ -217,9 +217,7 @@ def _check_ground(one, other):
         if getattr(one.forms, slot).name != getattr(other.forms, slot).name:
             common -= {*columns, *other.forms.slots[slot]}
     for kind in ("priors", "fixed"):
-        own, others = (
-            {name: text for name, text in fit.meta[kind].items() if name in common} for fit in (one, other)
-        )
+        own, others = ({name: text for name, text in fit.meta[kind].items() if name in common} for fit in (one, other))
         same[kind] = own == others
     same["prior of the flux"] = np.allclose(one.meta["flux_prior"], other.meta["flux_prior"], rtol=1e-6, atol=0)
     same["patches of light"] = (one.meta["n_patches"] > 0) == (other.meta["n_patches"] > 0)

@@ -167,7 +167,9 @@ def fit(
     }
     progress = progress_function(progress)
     flux_unit = observation.header["flux_unit"]
-    priors_read, held = (read(of, forms, flux_unit, distance) for read, of in ((own_priors, priors), (held_values, fixed)))
+    priors_read, held = (
+        read(of, forms, flux_unit, distance) for read, of in ((own_priors, priors), (held_values, fixed))
+    )
     samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=progress, **options)
     reduced_chi2, flags = diagnose(observation, forms, samples, best, {*fixed, *priors})
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):

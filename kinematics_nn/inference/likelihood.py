@@ -6,9 +6,13 @@ from dataclasses import replace
 import torch
 
 from ..decoder import DiscDecoder, Grid
+from ..errors import KinematicsError
+from .space import LIMITS
 from .whitening import Whitener
 
 __all__ = ["CubeLikelihood"]
+
+_AT_ONCE = 16  # models rendered at a time
 
 
 class CubeLikelihood:
@@ -37,26 +41,64 @@ class CubeLikelihood:
         self.names = self.decoder.names
         self.data = self.whitener.data
         self._constant = -0.5 * len(self.data) * math.log(2 * math.pi)
+        bounds = LIMITS | {
+            column: parameter.bounds
+            for slot, columns in forms.slots.items()
+            for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True)
+        }
+        self._bounds = torch.tensor([bounds.get(name, (-math.inf, math.inf)) for name in self.names]).double().T
 
     def white(self, parameters):
         """The model (n, value) of parameters (n, n_parameters), whitened."""
         return self.whitener(self.decoder(parameters.to(self.decoder.grid.xi.dtype)))
 
-    def log_prob(self, parameters):
+    def log_prob(self, parameters, flux_prior=None, patches=None):
         """Log likelihood.
 
         Parameters
         ----------
         parameters : Tensor (n, n_parameters)
             In the order of ``names``; it may require gradients.
+        flux_prior : (float, float), optional
+            Mean and standard deviation of a normal prior under which the flux is integrated out. The flux among the
+            parameters then counts for nothing.
+        patches : `~kinematics_nn.inference.light.Patches`, optional
+            `~kinematics_nn.inference.light.render_patches` of a disc near the mode: the light is then free to depart
+            from its profile, which is integrated out, as is the scatter of that. They take a ``flux_prior``.
 
         Returns
         -------
         Tensor (n,)
-            float64, normalised over the whitened data.
+            float64, normalised over the whitened data; -inf where a parameter means nothing, as beyond 90° of
+            inclination.
+
+        Raises
+        ------
+        KinematicsError
+            Patches without a prior of the flux.
         """
-        rest = self.data.double() - self.white(parameters).double()
-        return self._constant - 0.5 * (rest**2).sum(1)
+        if patches is not None and flux_prior is None:
+            raise KinematicsError(
+                "patches of light about a disc of a given flux", "a prior of it", "log_prob(parameters, (0.0, 100.0))"
+            )
+        low, high = self._bounds
+        known = ((parameters >= low) & (parameters <= high)).all(1)
+        parts = parameters.clamp(low, high).split(_AT_ONCE)
+        found = torch.cat([self._log_prob(part, flux_prior, patches) for part in parts])
+        return torch.where(known, found, -math.inf)
+
+    def _log_prob(self, parameters, flux_prior, patches):
+        """Log likelihood (n,) of parameters (n, n_parameters) that mean something."""
+        if flux_prior is None:
+            rest = self.data.double() - self.white(parameters).double()
+            return self._constant - 0.5 * (rest**2).sum(1)
+        from .light import SCATTERS, Patches, marginal, over_scatters
+
+        scatters = torch.as_tensor(SCATTERS) if patches is not None else torch.zeros(1, dtype=torch.float64)
+        of_flux = torch.tensor([name == "flux" for name in self.names])
+        white = self.white(torch.where(of_flux, 1.0, parameters))
+        log, _ = marginal(self, patches or Patches.none(self), white, flux_prior, scatters)
+        return over_scatters(log)
 
     def white_jacobian(self, parameters):
         """The whitened model (n, value) and its derivatives (n, n_parameters, value)."""

@@ -41,7 +41,8 @@ class ParameterSpace:
 
     A parameter is the quantile function of its prior at :math:`\Phi(x)`. That leaves no limits to run into, and makes
     the prior as Gaussian as a posterior is hoped to be. Radii whose prior counts in the disc's own scale follow it; in
-    the light itself that is its parameter ``r_scale``, where it has one. The flux, which is linear, is not in the space.
+    the light itself that is its parameter ``r_scale``, where it has one. The flux, which is linear, is not in the
+    space.
 
     Parameters
     ----------

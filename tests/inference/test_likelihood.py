@@ -7,7 +7,11 @@ from observed import DISC, FORMS, changed, dense_covariance, make_observation, v
 from scipy.stats import multivariate_normal
 
 from kinematics_nn.decoder import render
+from kinematics_nn.errors import KinematicsError
+from kinematics_nn.inference.light import SCATTERS, render_patches
 from kinematics_nn.inference.likelihood import CubeLikelihood
+from kinematics_nn.inference.space import ParameterSpace, observation_scales
+from kinematics_nn.inference.target import Target
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +107,52 @@ def test_noise_that_is_correlated_says_less(observation):
         )
         off[spatial] = float(true - moved)
     assert off["white"] > 2 * off["wide"] > 0
+
+
+def test_the_flux_is_integrated_out_under_its_prior(likelihood):
+    """The integral over the flux by the trapezoidal rule, of a likelihood that is normal in it."""
+    at, (mean, spread) = vector(likelihood.names), (5.0, 20.0)
+    found = likelihood.log_prob(vector(likelihood.names, flux=123.0), flux_prior=(mean, spread))
+    best = DISC["flux"]
+    fluxes = torch.linspace(0.8 * best, 1.2 * best, 401, dtype=torch.float64)
+    parameters = at.expand(401, -1).clone()
+    parameters[:, likelihood.names.index("flux")] = fluxes
+    prior = torch.distributions.Normal(mean, spread).log_prob(fluxes)
+    log = likelihood.log_prob(parameters) + prior
+    expected = torch.logsumexp(log, 0) + torch.log(fluxes[1] - fluxes[0])
+    assert float(found) == pytest.approx(float(expected), abs=0.02)
+
+
+def test_with_patches_it_is_what_a_refined_fit_weighs_by(observation, likelihood):
+    patches = render_patches(likelihood, vector(likelihood.names)[0])
+    parameters = batch(likelihood.names).double()[:4]
+    found = likelihood.log_prob(parameters, flux_prior=(0.0, 50.0), patches=patches)
+    forms = {"centre": (0.0, 0.0, 0.0), "spread": (9.0, 9.0, 300.0), "pa": 40.0}
+    space = ParameterSpace(FORMS, **forms, scales=observation_scales(observation) | {"r_scale": DISC["r_scale"]})
+    target = Target(likelihood, space, patches, torch.as_tensor(SCATTERS), (0.0, 50.0))
+    x = space.variates(parameters)
+    torch.testing.assert_close(found, target(x) - space.log_prior(x), rtol=0, atol=0.05)
+    at = parameters[:1].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(likelihood.log_prob(at, (0.0, 50.0), patches).sum(), at)
+    assert slope[0, likelihood.names.index("flux")] == 0
+    k = likelihood.names.index("vmax")
+    moves = torch.zeros_like(parameters[:1])
+    moves[0, k] = 2.0
+    ends = [likelihood.log_prob(parameters[:1] + sign * moves, (0.0, 50.0), patches) for sign in (1, -1)]
+    assert float(slope[0, k]) == pytest.approx(float(ends[0] - ends[1]) / 4, rel=0.05)
+    with pytest.raises(KinematicsError, match="a prior of it"):
+        likelihood.log_prob(parameters, patches=patches)
+
+
+def test_what_means_nothing_has_no_probability(likelihood):
+    parameters = torch.cat(
+        [
+            vector(likelihood.names, **disc)
+            for disc in ({}, {"inclination": 100.0}, {"r_scale": -1.0}, {"thickness": -0.1})
+        ]
+    ).requires_grad_()
+    log = likelihood.log_prob(parameters)
+    assert torch.isfinite(log).tolist() == [True, False, False, False]
+    (slopes,) = torch.autograd.grad(log.sum(), parameters)
+    assert torch.isfinite(slopes).all()
+    assert (slopes[1:] == 0).all()
