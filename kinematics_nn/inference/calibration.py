@@ -73,8 +73,12 @@ def calibrate(
     Raises
     ------
     KinematicsError
-        The folder holds another run.
+        The folder holds another run, or truths would not be drawn from the priors of the fits.
     """
+    import kinematics_nn
+
+    from ..network.weights import weights_info
+
     if galaxies not in GALAXIES:
         raise KinematicsError(f"galaxies={galaxies!r}", f"one of {GALAXIES}", 'calibrate(galaxies="own")')
     if not 0 <= shard[0] < shard[1]:
@@ -82,10 +86,17 @@ def calibrate(
     if n < 1:
         raise KinematicsError(f"n={n}", "galaxies, 1 or more", "--n 1000")
     forms, options = _forms(forms), dict(options or {})
+    for name in ("fixed", "priors"):
+        if options.get(name):
+            raise KinematicsError(
+                f"a calibration with {name}=", "the default priors, from which truths are drawn", "fit.verify()"
+            )
     run = {
         "galaxies": galaxies, "method": method, "seed": int(seed),
         "forms": {slot: getattr(forms, slot).name for slot in forms.slots},
         "options": {name: repr(value) for name, value in options.items()},
+        "weights": weights_info(options.get("weights", "default"))["sha256"][:12],
+        "version": kinematics_nn.__version__,
     }  # fmt: skip
     (Path(folder) / "parts").mkdir(parents=True, exist_ok=True)
     done = {path: read_table(path) for path in _parts(folder)}

@@ -38,10 +38,11 @@ def as_rst(table):
     meta, everything = table.meta, table[table["by"] == "all"]
     run = meta["run"]
     whose = WHOSE[run["galaxies"]]
+    told = ", ".join(f"{name} {run[name]}" for name in ("seed", "version", "weights") if name in run)
     lost = ", ".join(f"{count} {reason}" for reason, count in meta["reasons"].items())
     flagged = ", ".join(f"``{name}`` {count}" for name, count in meta["flags"].items())
     lines = [
-        f'{meta["n_drawn"]} galaxies of {whose}, ``method="{run["method"]}"``, seed {run["seed"]}: '
+        f'{meta["n_drawn"]} galaxies of {whose}, ``method="{run["method"]}"``, {told}: '
         f"{meta['n_fitted']} fitted{f'; {lost}' if lost else ''}. Flagged: {flagged or 'none'}. "
         f"{meta['seconds']:.1f} s a galaxy, {meta['efficiency']:.2g} effective draws a likelihood (medians).",
         "",

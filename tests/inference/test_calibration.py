@@ -197,11 +197,29 @@ def test_the_command_writes_tables_and_a_figure(tmp_path, monkeypatch, forms, ca
     assert {"galaxies.ecsv", "coverage.ecsv", "coverage.inc", "coverage.png"} <= {p.name for p in tmp_path.iterdir()}
     text = (tmp_path / "coverage.inc").read_text()
     assert "20 galaxies of our own simulator" in text
+    assert f"version {kinematics_nn.__version__}, weights " in text
     assert "``v22_sini``" in text
     assert "median bias below 30°" in text
     assert "20 of 20 galaxies done" in capsys.readouterr().err
     assert main(f"calibrate --out {tmp_path} --shard 3/2".split()) == 2
     assert "i/N" in capsys.readouterr().err
+
+
+def test_truths_of_other_priors_than_the_fits_are_refused(tmp_path):
+    for options in ({"fixed": {"thickness": 0}}, {"priors": {"inclination": (60, 3)}}):
+        with pytest.raises(KinematicsError, match="the default priors"):
+            calibration.calibrate(tmp_path, n=10, options=options)
+
+
+def test_a_run_with_other_weights_is_another_run(tmp_path, monkeypatch, forms):
+    StubFit(monkeypatch, forms)
+    calibration.calibrate(tmp_path, n=10, method="network")
+    told = calibration.read_rows(tmp_path).meta["run"]
+    assert told["version"] == kinematics_nn.__version__
+    found = "kinematics_nn.network.weights.weights_info"
+    monkeypatch.setattr(found, lambda weights: {"sha256": "0123456789abcdef"})
+    with pytest.raises(KinematicsError, match="weights='0123456789ab'"):
+        calibration.calibrate(tmp_path, n=20, method="network")
 
 
 def test_a_small_run_of_the_network_is_sound(tmp_path):
