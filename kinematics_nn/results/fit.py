@@ -108,7 +108,8 @@ class KinematicFit:
         """The draws that ``samples`` were drawn from: a `~astropy.table.QTable` of the same columns and two more.
 
         ``weight``, of sum one, makes the posterior of them; ``light_scatter`` is the rms of the light about its
-        profile. None is there twice. Of a fit in two phases (``meta["sampler"]``) they are draws of the surrogate.
+        profile. None is there twice. Of a fit in two phases (``meta["sampler"]``) they are draws of the surrogate, and
+        all are moved by the free curve and widened by the misfit as ``samples`` are.
         """
         self._check()
         if self._weighted is None:
