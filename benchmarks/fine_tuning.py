@@ -1,7 +1,7 @@
 """
 Does fine-tuning on cubes without labels help on others like them, and are the error bars still right?
 
-``python benchmarks/fine_tuning.py FOLDER --cubes 24 --held-out 100 --steps 50`` makes a survey that no simulation of
+``python benchmarks/fine_tuning.py FOLDER --cubes 24 --held-out 100 --store STORE`` makes a survey that no simulation of
 the training is like: beams of axis ratio 0.2 to 0.3 (the training has 0.4 and rounder), Hanning-smoothed noise averaged
 by two channels, correlated as the beam, and discs with a bar, a stretch of light at one angle that the training has
 none of. The network is fine-tuned on the refined posteriors of the first cubes, of which it is told no truth, and what
@@ -118,7 +118,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cubes", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=50, help="of 32 draws")
+    parser.add_argument("--steps", type=int, default=100, help="of 32 draws")
     parser.add_argument("--weights", default="default", help="to start from")
     parser.add_argument("--store", help="of simulations to mix in")
     options = parser.parse_args()

@@ -14,7 +14,7 @@ _CHECKPOINT_STEPS = 500
 _FINE_STEPS = 10  # between the checkpoints of a fine-tuning
 _HELD_OUT = 2000
 _DEFAULTS = {"samples": 2_000_000, "batch": 64, "rate": 1.5e-3, "dropout": 0.05}
-_FINE_DEFAULTS = {"samples": 50 * 32, "batch": 32, "rate": 1e-4, "start": "default"}
+_FINE_DEFAULTS = {"samples": 100 * 32, "batch": 32, "rate": 3e-5, "start": "default"}
 _FINE_AVERAGE = 0.95  # a step: of tens of steps, not of thousands
 
 
@@ -29,9 +29,9 @@ def add_arguments(parser):
     add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with "
         "maps or a form frames-maps, frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate, in whole shards of 4096")
-    add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 1600]")
+    add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 3200]")
     add("--batch", type=int, help="galaxies a step, of all processes [64; fine-tuning 32, and as many simulations]")
-    add("--rate", type=float, help="peak learning rate [1.5e-3; fine-tuning 1e-4]")
+    add("--rate", type=float, help="peak learning rate [1.5e-3; fine-tuning 3e-5]")
     add("--dropout", type=float, help="rate of Monte-Carlo dropout [0.05; fine-tuning that of --from]")
     add("--objective", choices=("posterior", "reconstruction"), default="posterior",
         help="log density of the simulated parameters, or reconstruction through the physics")  # fmt: skip
