@@ -162,10 +162,9 @@ def _slots(items):
         if isinstance(item, dict) and not set(item) <= set(KINDS):
             raise FormError(f"forms for {', '.join(sorted(item))}", f"{', '.join(KINDS)}", "a dict of these")
     slots = [item if isinstance(item, dict) else {common[0]: item} for item in items]
-    return [
-        {slot: form if isinstance(form, Model) else get_form(form, slot) for slot, form in item.items()}
-        for item in slots
-    ]
+    found = [{slot: (form, get_form(form, slot)) for slot, form in item.items()} for item in slots]
+    # A model holds and bounds what a form doesn't.
+    return [{slot: model if isinstance(model, Model) else form for slot, (model, form) in of.items()} for of in found]
 
 
 def _kinds(item):
@@ -193,12 +192,21 @@ def _refuse(item, slots):
 
 
 def _check_refined(fit):
-    if fit.meta.get("log_evidence") is None or fit.options is None:
+    if fit.meta.get("log_evidence") is None:
         raise KinematicsError(
             f"a fit by method={fit.meta.get('method')!r}, which has no evidence",
             "refined fits",
             'fit(method="refined")',
         )
+    untold = [name for name in ("priors", "fixed", "flux_prior", "n_patches") if name not in fit.meta]
+    if untold:
+        raise KinematicsError(f"a fit that doesn't tell its {', '.join(untold)}", "fits of one version", "fit() again")
+
+
+def _of_disc(fit, kind):
+    """What a fit's ``meta`` says of ``priors`` or ``fixed``, but for a form's own parameters: they are part of it."""
+    of_forms = {column for columns in fit.forms.slots.values() for column in columns}
+    return {name: text for name, text in fit.meta[kind].items() if name not in of_forms}
 
 
 def _check_ground(one, other):
@@ -211,13 +219,8 @@ def _check_ground(one, other):
         for name in ("spatial", "spectral")
     }
     same |= {name: first.header.get(name) == second.header.get(name) for name in _READ_BY}
-    # A form's own parameters are part of the form, by whatever names.
-    common = set(one.forms.parameter_names)
-    for slot, columns in one.forms.slots.items():
-        if getattr(one.forms, slot).name != getattr(other.forms, slot).name:
-            common -= {*columns, *other.forms.slots[slot]}
     for kind in ("priors", "fixed"):
-        own, others = ({name: text for name, text in fit.meta[kind].items() if name in common} for fit in (one, other))
+        own, others = (_of_disc(fit, kind) for fit in (one, other))
         same[kind] = own == others
     same["prior of the flux"] = np.allclose(one.meta["flux_prior"], other.meta["flux_prior"], rtol=1e-6, atol=0)
     same["patches of light"] = (one.meta["n_patches"] > 0) == (other.meta["n_patches"] > 0)

@@ -104,11 +104,17 @@ def test_another_noise_is_refused(observation):
 def test_a_prior_of_a_forms_own_parameter_is_part_of_the_form(observation):
     own = made(observation, "sersic", priors={"n": "normal, 1 and 0.1", "r_eff": "flat, 1 to 4 arcsec"})
     assert len(rank_fits([made(observation), own])) == 2
-    # Of the same name in another form, too; in the same form it is another ground.
+    # So is one that is held, in another form or in the same.
     held = {"fixed": {"r_scale": "3 arcsec"}}
-    assert len(rank_fits([made(observation), made(observation, "exponential_hole", **held)])) == 2
-    with pytest.raises(KinematicsError, match="fixed"):
-        rank_fits([made(observation), made(observation, **held)])
+    for light in ("exponential_hole", "exponential"):
+        assert len(rank_fits([made(observation), made(observation, light, **held)])) == 2
+
+
+def test_a_fit_that_does_not_tell_its_ground_is_refused(observation):
+    old = made(observation)
+    del old.meta["fixed"]
+    with pytest.raises(KinematicsError, match="doesn't tell its fixed"):
+        rank_fits([made(observation, "gaussian"), old])
 
 
 def test_joint_priors_count_only_as_their_form_normalises_them(observation):
@@ -175,6 +181,8 @@ def test_forms_are_read_in_every_way(cube, observation, monkeypatch):
         compare(cube, ["ring", "nfw"])
     with pytest.raises(FormError):
         compare(cube, ["no such form", "ring"])
+    with pytest.raises(FormError):
+        compare(cube, [{"rotation_curve": "arctan"}, {"rotation_curve": kinematics_nn.models.ExponentialDisc()}])
     with pytest.raises(FormError, match="forms for thickness"):
         compare(cube, [{"thickness": 1}, "ring"])
     with pytest.raises(KinematicsError, match="two or more"):

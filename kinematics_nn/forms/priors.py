@@ -14,7 +14,7 @@ __all__ = ["SCALES", "LogUniform", "Normal", "Prior", "Uniform", "scale_factor"]
 
 SCALES = {
     "r_scale": "scale radius of the light, its half-light radius over 1.678 (an exponential disc's own r_scale); "
-    "in the light itself, its parameter r_scale",
+    "in the light itself, its parameter r_scale, and of a light without one, what the network says",
     "beam": "geometric-mean FWHM of the beam",
     "field": "half the larger side of the field, cut to the emission and two beams around it",
     "1/r_scale": "one over the scale radius of the light, for what is gained per arcsec",

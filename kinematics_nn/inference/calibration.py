@@ -86,10 +86,10 @@ def calibrate(
     if n < 1:
         raise KinematicsError(f"n={n}", "galaxies, 1 or more", "--n 1000")
     forms, options = _forms(forms), dict(options or {})
-    for name in ("fixed", "priors"):
-        if options.get(name):
+    for name in ("fixed", "priors", "thickness"):
+        if options.get(name) is not None:
             raise KinematicsError(
-                f"a calibration with {name}=", "the default priors, from which truths are drawn", "fit.verify()"
+                f"a calibration with {name}=", "the default priors, which truths are drawn with", "fit.verify()"
             )
     run = {
         "galaxies": galaxies, "method": method, "seed": int(seed),
@@ -275,7 +275,7 @@ def _check_run(tables, run):
     """Refuse tables, a dict of path to `~astropy.table.Table`, of another run."""
     for path, table in tables.items():
         found = table.meta.get("run") or {}
-        other = [name for name in run if found.get(name) != run[name]]
+        other = [name for name in {**found, **run} if found.get(name) != run.get(name)]
         if other:
             theirs, ours = (", ".join(f"{name}={of.get(name)!r}" for name in other) for of in (found, run))
             raise KinematicsError(f"{path} of another run, with {theirs}", ours, "another folder, --out")

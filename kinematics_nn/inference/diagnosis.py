@@ -88,11 +88,13 @@ def form_priors(observation, forms, samples):
     scales = observation_scales(observation) | {"r_scale": np.median(r50) / 1.678}
     found = {}
     for slot, columns in forms.slots.items():
+        names = dict(zip(getattr(forms, slot).names(), columns, strict=True))
         its = scales
-        for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True):
-            found[column] = parameter.prior.resolve(its)
-            if slot == "surface_brightness" and parameter.name == "r_scale":
-                its = scales | {"r_scale": np.median(samples[column])}  # as `ParameterSpace` has it
+        if slot == "surface_brightness" and "r_scale" in names:  # as `ParameterSpace` has it
+            its = scales | {"r_scale": np.median(samples[names["r_scale"]])}
+        for parameter in getattr(forms, slot).parameters:
+            of = scales if parameter.name == "r_scale" else its
+            found[names[parameter.name]] = parameter.prior.resolve(of)
     return found
 
 

@@ -60,8 +60,9 @@ class CubeLikelihood:
         parameters : Tensor (n, n_parameters)
             In the order of ``names``; it may require gradients.
         flux_prior : (float, float), optional
-            Mean and standard deviation of a normal prior under which the flux is integrated out. The flux among the
-            parameters then counts for nothing.
+            Mean and standard deviation of a normal prior under which the flux is integrated out, from 0 on (with
+            patches: from a small part of that of their disc), the prior's share below counted as lost. The flux among
+            the parameters then counts for nothing.
         patches : `~kinematics_nn.inference.light.Patches`, optional
             `~kinematics_nn.inference.light.render_patches` of a disc near the mode: the light is then free to depart
             from its profile, which is integrated out, as is the scatter of that. They take a ``flux_prior``.
@@ -70,7 +71,7 @@ class CubeLikelihood:
         -------
         Tensor (n,)
             float64, normalised over the whitened data; -inf where a parameter means nothing, as beyond 90° of
-            inclination.
+            inclination, or is not finite. Models are rendered a few at a time; gradients keep all of them in memory.
 
         Raises
         ------
@@ -82,10 +83,12 @@ class CubeLikelihood:
                 "patches of light about a disc of a given flux", "a prior of it", "log_prob(parameters, (0.0, 100.0))"
             )
         low, high = self._bounds
-        known = ((parameters >= low) & (parameters <= high)).all(1)
-        parts = parameters.clamp(low, high).split(_AT_ONCE)
-        found = torch.cat([self._log_prob(part, flux_prior, patches) for part in parts])
-        return torch.where(known, found, -math.inf)
+        known = ((parameters >= low) & (parameters <= high) & torch.isfinite(parameters)).all(1)
+        log = torch.full((len(parameters),), -math.inf, dtype=torch.float64)
+        if not known.any():
+            return log
+        parts = parameters[known].split(_AT_ONCE)
+        return log.index_put((known,), torch.cat([self._log_prob(part, flux_prior, patches) for part in parts]))
 
     def _log_prob(self, parameters, flux_prior, patches):
         """Log likelihood (n,) of parameters (n, n_parameters) that mean something."""

@@ -68,9 +68,12 @@ class UserPrior:
         if self.normal is not None:
             return "normal, {:.9g} and {:.9g}".format(*self.normal)
         if self.distribution is None:
-            return "flat, {:.9g} to {:.9g}".format(*self.support)
+            low, high = (f"{end:.9g}" if np.isfinite(end) else "the default's end" for end in self.support)
+            return f"flat, {low} to {high}"
         kind = getattr(getattr(self.distribution, "dist", None), "name", type(self.distribution).__name__)
-        quantile = getattr(self.distribution, "ppf", None) or self.distribution.icdf
+        quantile = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
+        if quantile is None:
+            return f"{kind}, with the moments {self.moments}"
         values = ", ".join(f"{float(quantile(share)):.9g}" for share in (0.01, 0.25, 0.5, 0.75, 0.99))
         return f"{kind}, with 1, 25, 50, 75, 99 % below {values}"
 

@@ -113,18 +113,23 @@ class _Shape:
 
     A parameter with a log-uniform prior is a sigmoid in its logarithm between the prior's limits, another one in its
     value. The one amplitude of a curve has no other limits than a speed can have: the network has seen galaxies of
-    any. Of several, which the data may not tell apart, each keeps its prior, which reaches the galaxy's speed.
+    any. Of several, which the data may not tell apart, each keeps its prior, which reaches the galaxy's speed. Radii of
+    the light whose prior counts in its own ``r_scale`` are that many times as large.
     """
 
     def __init__(self, forms, r50, speed, scales, frame):
         self.forms = forms
         self.slots = (_summed_fast(forms.surface_brightness, scales), forms.rotation_curve)
         low, high, log, start = [], [], [], []
+        light = [parameter.name for parameter in self.slots[0].parameters]
+        self.r_scale, self.counted = (light.index("r_scale") if "r_scale" in light else None), []
         amplitudes = [p for p in forms.rotation_curve.parameters if _is_amplitude(p)]
         alone = len(amplitudes) == 1 or forms.rotation_curve.prior_residuals is not None  # rings are no rivals
         for form in self.slots:
             for parameter in form.parameters:
-                prior = parameter.prior.resolve(scales)
+                counts = form is self.slots[0] and "r_scale" in parameter.prior.scales and parameter.name != "r_scale"
+                self.counted.append(counts and self.r_scale is not None)
+                prior = parameter.prior.resolve(scales | {"r_scale": 1.0} if self.counted[-1] else scales)
                 lo, hi = prior.lo, prior.hi
                 if not np.isfinite([lo, hi]).all():
                     lo, hi = prior.ppf([1e-4, 1 - 1e-4])
@@ -147,7 +152,11 @@ class _Shape:
         """Bounded parameters (..., n), of unbounded ones; ``some`` of all that there are."""
         low, log = self.low[some], self.log[some]
         value = low + (self.high[some] - low) * torch.sigmoid(free)
-        return torch.where(log, torch.exp(torch.where(log, value, 0.0)), value)
+        value = torch.where(log, torch.exp(torch.where(log, value, 0.0)), value)
+        counted = torch.tensor(self.counted)[some]  # some are the light, which is first, or the curve
+        if not counted.any():
+            return value
+        return torch.where(counted, value * value[..., self.r_scale : self.r_scale + 1], value)
 
     def parameters(self, free):
         """The parameters of the rotation curve and of the light: two dicts of (draw,)."""

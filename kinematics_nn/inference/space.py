@@ -126,13 +126,15 @@ class ParameterSpace:
             return default(variates[name]) if own is None else _quantile(own, variates[name], {})
 
         def of_form(slot, scales):
-            for name, parameter in self.slots[slot].items():
-                values[name] = value(name, partial(_quantile, parameter.prior, scales=scales(values)))
+            # What others count in goes first.
+            for name, parameter in sorted(self.slots[slot].items(), key=lambda item: item[1].name != "r_scale"):
+                its = scales or self._scales_of_light(values, parameter)
+                values[name] = value(name, partial(_quantile, parameter.prior, scales=its))
 
-        of_form("surface_brightness", self._scales_of_light)
+        of_form("surface_brightness", None)
         scales, r_scale = self._scales_of(values)
-        of_form("rotation_curve", lambda _: scales)
-        of_form("velocity_dispersion", lambda _: scales)
+        of_form("rotation_curve", scales)
+        of_form("velocity_dispersion", scales)
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             values[name] = value(name, lambda at, centre=centre, spread=spread: centre + spread * at)
         values["pa"] = value("pa", lambda at: self.pa + PA_UNIT * at)
@@ -146,8 +148,9 @@ class ParameterSpace:
         scales, r_scale = self._scales_of(values)
         found = {}
         for slot, columns in self.slots.items():
-            its = self._scales_of_light(values) if slot == "surface_brightness" else scales
-            found |= {name: _probability(parameter.prior, values[name], its) for name, parameter in columns.items()}
+            for name, parameter in columns.items():
+                its = self._scales_of_light(values, parameter) if slot == "surface_brightness" else scales
+                found[name] = _probability(parameter.prior, values[name], its)
         for name, centre, spread in zip(("east", "north", "vsys"), self.centre, self.spread, strict=True):
             found[name] = torch.special.ndtr((values[name] - centre) / spread)
         found["inclination"] = 1 - torch.cos(torch.deg2rad(values["inclination"]))
@@ -161,10 +164,10 @@ class ParameterSpace:
         x["pa"] = away / PA_UNIT
         return torch.stack([x[name] for name in self.free], 1)
 
-    def _scales_of_light(self, values):
-        """What priors of the light count in, of galaxies of which at least the parameters before are known."""
-        name = next((name for name, known in self.slots["surface_brightness"].items() if known.name == "r_scale"), None)
-        return self.scales | {"r_scale": values[name]} if name in values else self.scales
+    def _scales_of_light(self, values, parameter):
+        """What a parameter of the light counts in: its ``r_scale``, where it has one and is another."""
+        own = [name for name, known in self.slots["surface_brightness"].items() if known.name == "r_scale"]
+        return self.scales if not own or parameter.name == "r_scale" else self.scales | {"r_scale": values[own[0]]}
 
     def _scales_of(self, values):
         """What priors count in, of galaxies whose light is among ``values``, and its scale (n,)."""

@@ -206,7 +206,7 @@ def test_the_command_writes_tables_and_a_figure(tmp_path, monkeypatch, forms, ca
 
 
 def test_truths_of_other_priors_than_the_fits_are_refused(tmp_path):
-    for options in ({"fixed": {"thickness": 0}}, {"priors": {"inclination": (60, 3)}}):
+    for options in ({"fixed": {"thickness": 0}}, {"priors": {"inclination": (60, 3)}}, {"thickness": 0}):
         with pytest.raises(KinematicsError, match="the default priors"):
             calibration.calibrate(tmp_path, n=10, options=options)
 

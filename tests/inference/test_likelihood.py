@@ -153,6 +153,22 @@ def test_what_means_nothing_has_no_probability(likelihood):
     ).requires_grad_()
     log = likelihood.log_prob(parameters)
     assert torch.isfinite(log).tolist() == [True, False, False, False]
-    (slopes,) = torch.autograd.grad(log.sum(), parameters)
+    (slopes,) = torch.autograd.grad(log[0], parameters)
     assert torch.isfinite(slopes).all()
     assert (slopes[1:] == 0).all()
+    for value in (np.nan, np.inf):
+        for options in ({}, {"flux_prior": (0.0, 50.0)}):
+            log = likelihood.log_prob(vector(likelihood.names, vsys=value), **options)
+            assert log.tolist() == [-np.inf]
+
+
+def test_no_flux_is_negative(likelihood):
+    """Of a disc that is not there, half the flux's posterior is below 0, and is no part of the integral."""
+    at, (mean, spread) = vector(likelihood.names, vsys=2000.0), (0.0, 0.3)
+    fluxes = torch.linspace(0, 3, 401, dtype=torch.float64)
+    parameters = at.expand(401, -1).clone()
+    parameters[:, likelihood.names.index("flux")] = fluxes
+    log = likelihood.log_prob(parameters) + torch.distributions.Normal(mean, spread).log_prob(fluxes)
+    log[0] -= np.log(2)  # the trapezoidal rule
+    expected = torch.logsumexp(log, 0) + torch.log(fluxes[1] - fluxes[0])
+    assert float(likelihood.log_prob(at, flux_prior=(mean, spread))) == pytest.approx(float(expected), abs=0.02)

@@ -20,7 +20,7 @@ from kinematics_nn.forms import (
     ops,
 )
 from kinematics_nn.inference.derived import derived, derived_of_curves
-from kinematics_nn.inference.projection import _summed_fast, project
+from kinematics_nn.inference.projection import _Shape, _summed_fast, project
 from kinematics_nn.network.frame import Frame
 from kinematics_nn.network.targets import (
     LIGHT,
@@ -418,3 +418,16 @@ def test_where_the_form_is_excluded_draws_are_any():
     assert not possible
     torch.testing.assert_close(disc.r50, decode_targets(draws[:200], FRAME).r50)
     assert len(curve["vmax"]) == 200
+
+
+@pytest.mark.parametrize("light", ["exponential_hole", "double_exponential", "truncated_exponential"])
+def test_a_lights_own_radii_keep_to_the_prior_of_a_refined_fit(light):
+    """They count in the draw's own r_scale, and not in the galaxy's."""
+    forms = make_forms(light=light)
+    shape = _Shape(forms, 8.0, 150.0, {"beam": 3.0, "field": 40.0, "r_scale": 8.0 / 1.678}, FRAME)
+    free = 6 * torch.randn(2000, len(shape.low), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    _, values = shape.parameters(free)
+    (own,) = [p for p in forms.surface_brightness.parameters if p.prior.scales == ("r_scale", "r_scale")]
+    ratio = values[own.name] / values["r_scale"]
+    assert own.prior.lo <= ratio.min() < 1.2 * own.prior.lo
+    assert own.prior.hi / 1.2 < ratio.max() <= own.prior.hi * (1 + 1e-9)

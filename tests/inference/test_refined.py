@@ -21,7 +21,7 @@ HELD = ["pa", "east", "vsys", "velocity_dispersion", "r_scale", "inclination", "
 def run(observation, draws=None, priors=None, **options):
     columns = parameter_columns(FORMS, "Jy km / s", sky=False)
     priors = user_priors(priors or {}, {name: unit for name, (unit, _) in columns.items()})
-    options = {"n_samples": 2000, "min_ess": 150, "seed": 0} | options
+    options = {"n_samples": 2000, "min_ess": 150, "seed": 1} | options
     return refined_posterior(observation, FORMS, draws or network_like(), priors=priors, **options)
 
 
@@ -32,7 +32,7 @@ def observation():
 
 @pytest.fixture(scope="module")
 def posterior(observation):
-    return run(observation)
+    return run(observation, min_ess=500)  # more than single draws come to: in two phases
 
 
 def test_the_truth_is_within_three_errors(posterior):
@@ -44,7 +44,7 @@ def test_the_truth_is_within_three_errors(posterior):
         assert samples[name].shape == (2000,)
         assert abs(best[name] - np.mean(samples[name])) < 4 * np.std(samples[name]), name
     assert report["sampler"] == "two-phase"
-    assert report["n_effective"] >= 150
+    assert report["n_effective"] >= 500
     assert report["pareto_k"] < 0.7
     assert report["n_modes"] == 1
     assert not is_short(report, 150)
@@ -77,12 +77,12 @@ def test_ranks_of_truths_are_even():
 
 
 def test_the_same_seed_gives_the_same_posterior(observation, posterior):
-    again, other = run(observation), run(observation, seed=2)
+    again, other = (run(observation, min_ess=500, seed=seed) for seed in (1, 2))
     for name, values in posterior[0].items():
         np.testing.assert_array_equal(again[0][name], values)
     assert again[2] == posterior[2]
     assert not np.array_equal(other[0]["vmax"], posterior[0]["vmax"])
-    # Two runs of 150 effective draws: a ninth of an error each.
+    # Two runs of 150 effective draws at least: a ninth of an error each.
     for name in HELD:
         away = np.mean(other[0][name]) - np.mean(posterior[0][name])
         assert abs(away) < 4 * np.sqrt(2 / 150) * np.std(posterior[0][name]), name
@@ -115,12 +115,12 @@ def test_weights_are_those_of_the_samples(posterior):
     weight = weighted["weight"]
     assert weight.sum() == pytest.approx(1)
     # Of many draws of the surrogate: what limits is the number of exact weights among them.
-    assert 1 / np.sum(weight**2) > report["n_effective"] >= 300
+    assert 1 / np.sum(weight**2) > report["n_effective"]
     assert set(weighted) == {*samples, "weight", "light_scatter"} - {"bend"}
     for name, values in samples.items():
         if name == "bend":
             continue
-        # Each draw is repeated as often as its weight says: flux is drawn anew for each.
+        # Each draw is repeated as often as its weight says.
         assert np.average(weighted[name], weights=weight) == pytest.approx(
             np.mean(values), abs=0.15 * np.std(values)
         ), name

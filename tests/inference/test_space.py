@@ -1,5 +1,7 @@
 """The space of variates: standard normal draws are the declared priors, and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -329,3 +331,25 @@ def test_radii_of_the_light_count_in_its_own_scale(name):
     other.scales = SCALES | {"r_scale": 50.0}
     x = variates(space, 200)
     torch.testing.assert_close(space.parameters(x), other.parameters(x))
+
+
+def test_the_order_of_a_lights_parameters_does_not_matter():
+    hole = get_form("exponential_hole", "surface_brightness")
+
+    class Swapped(hole):
+        parameters = hole.parameters[::-1]
+
+        @staticmethod
+        def evaluate(radius, r_hole, r_scale):
+            return hole.evaluate(radius, r_scale, r_hole)
+
+    space = make_space(surface_brightness="exponential_hole")
+    other = make_space(surface_brightness="exponential_hole")
+    forms = replace(space.forms, surface_brightness=Swapped)
+    other = ParameterSpace(forms, space.centre, space.spread, space.pa, SCALES | {"r_scale": 50.0})
+    x = variates(other, 200).clamp(-3, 3)
+    x[:, other.free.index("thickness")].abs_()
+    torch.testing.assert_close(other.variates(other.parameters(x)), x, rtol=0, atol=1e-8)
+    values = parameters_of(other, x)
+    same = parameters_of(space, x[:, [other.free.index(name) for name in space.free]])
+    np.testing.assert_allclose(values["r_hole"], same["r_hole"], rtol=1e-9)

@@ -167,7 +167,7 @@ def test_what_is_no_prior_is_answered_with_what_is(samples, given):
     [
         ((60, 3), None, "normal, 60 and 3"),
         ({"low": 10, "high": 50.5}, None, "flat, 10 to 50.5"),
-        ({"low": 10}, None, "flat, 10 to inf"),
+        ({"low": 10}, None, "flat, 10 to the default's end"),
         # 200 pc at 10 Mpc are 4.1253 arcsec.
         ((200 * u.pc, 20 * u.pc), 10 * u.Mpc, "normal, 4.12529612 and 0.412529612"),
     ],
