@@ -85,7 +85,8 @@ def rank_fits(fits):
     Returns
     -------
     `~astropy.table.QTable`
-        A row a fit, the best first: the three forms, ``log_evidence`` (natural) and ``log_evidence_error``,
+        A row a fit, the best first: the three forms, what is ``given`` of their parameters (held, or a prior),
+        ``log_evidence`` (natural) and ``log_evidence_error``,
         ``log_bayes_factor`` relative to the best and ``log_bayes_factor_error``, ``light_scatter`` and ``flags``.
 
     Raises
@@ -109,6 +110,7 @@ def rank_fits(fits):
         rows.append(
             {slot: getattr(fit.forms, slot).name for slot in KINDS}
             | {
+                "given": _given(fit),
                 "log_evidence": value,
                 "log_evidence_error": error,
                 "log_bayes_factor": value - best["log_evidence"],
@@ -118,6 +120,10 @@ def rank_fits(fits):
             }
         )
     table = QTable(rows)
+    for name, column in table.columns.items():
+        if name.startswith("log_"):
+            column.info.format = ".2f"
+    table["light_scatter"].info.format = ".3f"
     table.meta = {"object": order[0].meta.get("object"), "flux_prior": list(best["flux_prior"])}
     return table
 
@@ -201,6 +207,15 @@ def _check_refined(fit):
     untold = [name for name in ("priors", "fixed", "flux_prior", "n_patches") if name not in fit.meta]
     if untold:
         raise KinematicsError(f"a fit that doesn't tell its {', '.join(untold)}", "fits of one version", "fit() again")
+
+
+def _given(fit):
+    """What a fit holds, and has priors on, of its forms' own parameters, in words."""
+    own = [column for columns in fit.forms.slots.values() for column in columns]
+    held = [f"{name} = {fit.meta['fixed'][name]}" for name in own if name in fit.meta["fixed"]]
+    return (
+        "; ".join(held + [f"{name}: {fit.meta['priors'][name]}" for name in own if name in fit.meta["priors"]]) or "-"
+    )
 
 
 def _of_disc(fit, kind):

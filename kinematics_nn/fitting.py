@@ -171,7 +171,7 @@ def fit(
         read(of, forms, flux_unit, distance) for read, of in ((own_priors, priors), (held_values, fixed))
     )
     samples, best, report, weighted = posterior(observation, forms, seed=seed, progress=progress, **options)
-    reduced_chi2, flags = diagnose(observation, forms, samples, best, {*fixed, *priors})
+    reduced_chi2, flags = diagnose(observation, forms, samples, best, priors_read, held)
     if report["sample_efficiency"] < 0.01 if method == "network" else is_short(report, min_ess):
         flags.append("LOW_EFFICIENCY")
     if (report.get("light_scatter", 0) > 0.5 or report.get("misfit", 1) > 1) and "POOR_FIT" not in flags:

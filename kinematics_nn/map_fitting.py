@@ -113,7 +113,7 @@ def fit_maps(
     priors_read = own_priors(priors, forms, observation.header["flux_unit"], distance)
     samples, effective = with_priors(samples, priors_read, forms, observation, seed)
     best = nearest_median(samples)
-    flags = [name for name, raised in disc_flags(observation, forms, samples, best, priors).items() if raised]
+    flags = [name for name, raised in disc_flags(observation, forms, samples, best, priors_read).items() if raised]
     if effective < 0.01 * n_samples:
         flags.append("LOW_EFFICIENCY")
     meta = {

@@ -223,3 +223,11 @@ def test_the_form_that_made_the_galaxy_is_preferred(cube):
     # Its light falls off as no Gaussian does: five is strong, and errors are tenths.
     assert table["log_bayes_factor"][1] < -5
     assert all(table["log_evidence_error"] < 0.5)
+
+
+def test_what_is_given_of_a_form_is_told(observation):
+    held = made(
+        observation, "sersic", fixed={"n": "1", "thickness": "0 arcsec"}, priors={"r_eff": "flat, 1 to 4 arcsec"}
+    )
+    free = made(observation, "sersic", -3.0, fixed={"thickness": "0 arcsec"})
+    assert list(rank_fits([free, held])["given"]) == ["n = 1; r_eff: flat, 1 to 4 arcsec", "-"]

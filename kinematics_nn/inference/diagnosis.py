@@ -7,6 +7,9 @@ from .space import observation_scales
 
 __all__ = ["beams_across", "diagnose", "disc_flags", "form_priors"]
 
+_FAR = 3.0  # standard deviations of a user's normal prior, where the data contradict it
+_PILED = 0.08  # of the width of 80 % of the draws: nearer to an end they pile up there
+
 
 def beams_across(observation, parameters, forms):
     """Diameter of 90 % of the light, 2 R90, over the beam's FWHM along the major axis."""
@@ -20,7 +23,7 @@ def beams_across(observation, parameters, forms):
     return 2 * r90 / along
 
 
-def diagnose(observation, forms, samples, best, given=()):
+def diagnose(observation, forms, samples, best, priors=(), held=()):
     """Reduced chi-squared and flags.
 
     Parameters
@@ -31,8 +34,10 @@ def diagnose(observation, forms, samples, best, given=()):
         As `KinematicFit` takes them.
     best : dict
         The sample the model is rendered from.
-    given : collection of str, optional
-        Parameters that the user holds or has a prior on.
+    priors : list of `~kinematics_nn.inference.priors.UserPrior`, optional
+        The user's own.
+    held : collection of str, optional
+        Parameters that are held.
 
     Returns
     -------
@@ -54,7 +59,7 @@ def diagnose(observation, forms, samples, best, given=()):
     at_edge = first + channels[0] == 0 or first + channels[-1] == n - 1
     flags = {
         "LOW_SNR": snr < 5,
-        **disc_flags(observation, forms, samples, best, given),
+        **disc_flags(observation, forms, samples, best, priors, held),
         "BAND_EDGE": at_edge,
         # The voxels are correlated over the beam and not independent, which makes the bound a generous one.
         "POOR_FIT": reduced > 1 + 5 * np.sqrt(2 / dof * _voxels_a_beam(observation)),
@@ -62,14 +67,15 @@ def diagnose(observation, forms, samples, best, given=()):
     return reduced, [name for name, raised in flags.items() if raised]
 
 
-def disc_flags(observation, forms, samples, best, given=()):
+def disc_flags(observation, forms, samples, best, priors=(), held=()):
     """The flags that a disc has whatever it was seen in: dict of name to bool; arguments as `diagnose` takes them."""
     low, high = np.percentile(samples["inclination"], [16, 84])
     return {
         "UNRESOLVED": beams_across(observation, best, forms) < 2,
         "FACE_ON": low < 15,
         "EDGE_ON": high > 82,
-        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples, given),
+        "PRIOR_EDGE": _at_prior_edge(observation, forms, samples, {*held, *(prior.name for prior in priors)})
+        or any(_contradicted(prior, samples) for prior in priors),
     }
 
 
@@ -107,3 +113,24 @@ def _at_prior_edge(observation, forms, samples, given):
         if np.mean(samples[column] <= low) > 0.1 or np.mean(samples[column] >= high) > 0.1:
             return True
     return False
+
+
+def _contradicted(prior, samples):
+    """Whether draws pile up at an end of a user's prior, or lie three deviations from the middle of a normal one.
+
+    Of draws that fall off from an end, the tenth that are nearest lie within a twentieth of the width of 80 % of them;
+    of even ones, which the prior alone makes, within an eighth.
+    """
+    if prior.name not in samples:
+        return False
+    values, (low, high) = np.asarray(samples[prior.name]), prior.support
+    if prior.name == "pa":  # the same one turn on
+        middle = prior.normal[0] if prior.normal is not None else (low + high) / 2
+        if not np.isfinite(middle):
+            return False
+        values = middle + np.remainder(values - middle + 180, 360) - 180
+    if prior.normal is not None:
+        mean, std = prior.normal
+        return bool(abs(np.median(values) - mean) > _FAR * std)
+    first, last = np.percentile(values, [10, 90])
+    return bool(min(first - low, high - last) < _PILED * (last - first))

@@ -41,7 +41,8 @@ class CubeLikelihood:
         self.names = self.decoder.names
         self.data = self.whitener.data
         self._constant = -0.5 * len(self.data) * math.log(2 * math.pi)
-        bounds = LIMITS | {
+        bounds = LIMITS | {"flux": (0.0, math.inf)}
+        bounds |= {
             column: parameter.bounds
             for slot, columns in forms.slots.items()
             for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True)
@@ -57,8 +58,8 @@ class CubeLikelihood:
 
         Parameters
         ----------
-        parameters : Tensor (n, n_parameters)
-            In the order of ``names``; it may require gradients.
+        parameters : Tensor or array (n, n_parameters)
+            In the order of ``names``; a tensor may require gradients.
         flux_prior : (float, float), optional
             Mean and standard deviation of a normal prior under which the flux is integrated out, from 0 on (with
             patches: from a small part of that of their disc), the prior's share below counted as lost. The flux among
@@ -76,11 +77,18 @@ class CubeLikelihood:
         Raises
         ------
         KinematicsError
-            Patches without a prior of the flux.
+            Patches without a prior of the flux, or another number of parameters.
         """
         if patches is not None and flux_prior is None:
             raise KinematicsError(
                 "patches of light about a disc of a given flux", "a prior of it", "log_prob(parameters, (0.0, 100.0))"
+            )
+        parameters = torch.as_tensor(parameters)
+        if parameters.ndim != 2 or parameters.shape[1] != len(self.names):
+            raise KinematicsError(
+                f"parameters of the shape {tuple(parameters.shape)}",
+                f"(n, {len(self.names)}): {', '.join(self.names)}",
+                "log_prob(parameters[None]) for one disc",
             )
         low, high = self._bounds
         known = ((parameters >= low) & (parameters <= high) & torch.isfinite(parameters)).all(1)

@@ -97,6 +97,8 @@ class UserPrior:
             except (TypeError, ValueError) as error:
                 raise wrong from error
 
+        if isinstance(given, stats.rv_continuous):  # of no parameters yet
+            raise wrong
         if hasattr(given, "logpdf"):
             try:
                 std = getattr(given, "std", None) or given.standard_deviation

@@ -89,6 +89,9 @@ def verify(fit, n=50, seed=None, progress=None):
             f"{len(rows)} of {n} mock galaxies could be fitted ({dict(reasons)})", "a galaxy well above the noise", None
         )
     table = QTable([_line(name, rows) for name in names])
+    for name in table.colnames:
+        if table[name].dtype.kind == "f":
+            table[name].info.format = ".3g"
     table.meta = {"seed": seed, "n": n, "n_fitted": len(rows), "reasons": dict(reasons), "levels": list(LEVELS)}
     return table
 

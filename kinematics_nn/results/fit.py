@@ -323,7 +323,9 @@ class KinematicFit:
         return {name: value for name, value in vars(self).items() if name not in derived} | {"cube": None}
 
     def _table(self, samples):
-        return sample_table(self.observation, self.forms, samples, self._columns(), self.distance)
+        table = sample_table(self.observation, self.forms, samples, self._columns(), self.distance)
+        table.meta = {name: tables.plain(value) for name, value in self.meta.items()}
+        return table
 
     def _columns(self):
         return tables.parameter_columns(self.forms, self._flux_unit, kpc=self.distance is not None)

@@ -7,6 +7,8 @@ from .tables import parameter_columns
 
 __all__ = ["as_html", "as_text", "rounded"]
 
+_FEW = 20  # effective draws: fewer tell no error
+
 # Offsets and pixels say again what ra and dec say.
 _HIDDEN = ("east", "north", "x", "y")
 
@@ -53,6 +55,9 @@ def _heading(fit):
     parts = [name or "galaxy", f"method {fit.meta.get('method', 'unknown')}", f"{len(fit)} samples"]
     if fit.flags:
         parts.append("flags " + " ".join(fit.flags))
+    effective = fit.meta.get("n_effective", math.inf)
+    if effective < _FEW:
+        parts.append(f"{effective:.0f} effective, so that errors are not measured")
     return ", ".join(parts) + (f" ({fit.message})" if fit.message else "")
 
 

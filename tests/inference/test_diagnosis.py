@@ -3,11 +3,13 @@
 import astropy.units as u
 import numpy as np
 import pytest
+from scipy import stats
 
 from kinematics_nn import simulate
 from kinematics_nn.decoder import Forms
 from kinematics_nn.forms import get_form
 from kinematics_nn.inference.diagnosis import beams_across, diagnose
+from kinematics_nn.inference.priors import user_priors
 from kinematics_nn.models import ArctanRotationCurve, ExponentialDisc
 from kinematics_nn.observation import observe
 
@@ -22,6 +24,10 @@ TRUTH = {
     "velocity_dispersion": 10.0, "vmax": 180.0, "r_turn": 2.0, "r_scale": 5.0,
 }  # fmt: skip
 
+# Quantiles: what falls off from an end, a normal distribution, and an even one
+EVEN = np.random.default_rng(3).permutation((np.arange(1000) + 0.5) / 1000)
+EDGE, NORMAL = -np.log(EVEN), stats.norm.ppf(EVEN)
+
 
 def make_observation(rms=0.5, beam=4.0, **changed):
     t = TRUTH | changed
@@ -35,12 +41,12 @@ def make_observation(rms=0.5, beam=4.0, **changed):
     return cube, t
 
 
-def look(observation, best, given=(), **draws):
+def look(observation, best, priors=(), held=(), **draws):
     """Chi-squared and flags with the draws a hundredth about the best, but for those given."""
     best = best | {"r50": 1.678 * best["r_scale"]}
     rng = np.random.default_rng(1)
     samples = {name: value * (1 + 0.01 * rng.standard_normal(1000)) for name, value in best.items()} | draws
-    return diagnose(observation, FORMS, samples, best, given)
+    return diagnose(observation, FORMS, samples, best, priors, held)
 
 
 @pytest.fixture(scope="module")
@@ -131,4 +137,23 @@ def test_draws_that_pile_up_at_a_limit(good):
 def test_what_the_user_holds_is_at_no_edge_of_a_prior(good):
     at_its_end = np.full(1000, 1.0)
     assert "PRIOR_EDGE" in look(*good, velocity_dispersion=at_its_end)[1]
-    assert "PRIOR_EDGE" not in look(*good, given={"velocity_dispersion"}, velocity_dispersion=at_its_end)[1]
+    assert "PRIOR_EDGE" not in look(*good, held={"velocity_dispersion"}, velocity_dispersion=at_its_end)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "prior", "draws", "raised"),
+    [
+        ("inclination", {"low": 65}, 65 + EDGE, True),
+        ("vmax", {"high": 130}, 130 - EDGE, True),
+        ("pa", {"low": 185, "high": 190}, 190 - EDGE - 360, True),
+        ("inclination", {"low": 30}, 50 + NORMAL, False),  # 20 deviations within
+        ("inclination", {"low": 48}, 50 + NORMAL[NORMAL > -2], False),  # two
+        ("r_turn", {"low": 1, "high": 3}, 1 + 2 * EVEN, False),  # the prior alone
+        ("vsys", (40, 1), 34 + NORMAL, True),
+        ("vsys", (40, 1), 38 + NORMAL, False),
+        ("pa", (20, 5), 375 + NORMAL, False),
+    ],
+)
+def test_a_users_prior_that_the_data_contradict(good, name, prior, draws, raised):
+    priors = user_priors({name: prior}, {name: u.one})
+    assert ("PRIOR_EDGE" in look(*good, priors, **{name: draws[:900]})[1]) == raised

@@ -153,6 +153,10 @@ def test_what_means_nothing_has_no_probability(likelihood):
     ).requires_grad_()
     log = likelihood.log_prob(parameters)
     assert torch.isfinite(log).tolist() == [True, False, False, False]
+    assert likelihood.log_prob(vector(likelihood.names, flux=-1.0).numpy()).tolist() == [-np.inf]
+    for wrong in (parameters[0], parameters[:, :5]):
+        with pytest.raises(KinematicsError, match=r"\(n, 11\): inclination"):
+            likelihood.log_prob(wrong)
     (slopes,) = torch.autograd.grad(log[0], parameters)
     assert torch.isfinite(slopes).all()
     assert (slopes[1:] == 0).all()
