@@ -212,10 +212,10 @@ def _check_refined(fit):
 def _given(fit):
     """What a fit holds, and has priors on, of its forms' own parameters, in words."""
     own = [column for columns in fit.forms.slots.values() for column in columns]
-    held = [f"{name} = {fit.meta['fixed'][name]}" for name in own if name in fit.meta["fixed"]]
-    return (
-        "; ".join(held + [f"{name}: {fit.meta['priors'][name]}" for name in own if name in fit.meta["priors"]]) or "-"
-    )
+    fixed, priors = fit.meta["fixed"], fit.meta["priors"]
+    told = [f"{name} = {fixed[name]}" for name in own if name in fixed]
+    told += [f"{name}: {priors[name]}" for name in own if name in priors]
+    return "; ".join(told) or "-"
 
 
 def _of_disc(fit, kind):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..decoder import render
-from .space import observation_scales
+from .space import LIMITS, in_own_scale, observation_scales
 
 __all__ = ["beams_across", "diagnose", "disc_flags", "form_priors"]
 
@@ -94,13 +94,13 @@ def form_priors(observation, forms, samples):
     scales = observation_scales(observation) | {"r_scale": np.median(r50) / 1.678}
     found = {}
     for slot, columns in forms.slots.items():
-        names = dict(zip(getattr(forms, slot).names(), columns, strict=True))
-        its = scales
-        if slot == "surface_brightness" and "r_scale" in names:  # as `ParameterSpace` has it
-            its = scales | {"r_scale": np.median(samples[names["r_scale"]])}
-        for parameter in getattr(forms, slot).parameters:
-            of = scales if parameter.name == "r_scale" else its
-            found[names[parameter.name]] = parameter.prior.resolve(of)
+        form = getattr(forms, slot)
+        names = dict(zip(form.names(), columns, strict=True))
+        for parameter in form.parameters:
+            its = scales
+            if slot == "surface_brightness" and in_own_scale(form, parameter):
+                its = scales | {"r_scale": np.median(samples[names["r_scale"]])}
+            found[names[parameter.name]] = parameter.prior.resolve(its)
     return found
 
 
@@ -119,7 +119,7 @@ def _contradicted(prior, samples):
     """Whether draws pile up at an end of a user's prior, or lie three deviations from the middle of a normal one.
 
     Of draws that fall off from an end, the tenth that are nearest lie within a twentieth of the width of 80 % of them;
-    of even ones, which the prior alone makes, within an eighth.
+    of even ones, which the prior alone makes, within an eighth. An end where the parameter itself ends is none.
     """
     if prior.name not in samples:
         return False
@@ -132,5 +132,7 @@ def _contradicted(prior, samples):
     if prior.normal is not None:
         mean, std = prior.normal
         return bool(abs(np.median(values) - mean) > _FAR * std)
+    least, most = LIMITS.get(prior.name, (-np.inf, np.inf))
     first, last = np.percentile(values, [10, 90])
-    return bool(min(first - low, high - last) < _PILED * (last - first))
+    room = [first - low] * (low > least) + [high - last] * (high < most)
+    return any(left < _PILED * (last - first) for left in room)

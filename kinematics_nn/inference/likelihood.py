@@ -7,6 +7,7 @@ import torch
 
 from ..decoder import DiscDecoder, Grid
 from ..errors import KinematicsError
+from ..results.tables import form_columns
 from .space import LIMITS
 from .whitening import Whitener
 
@@ -42,11 +43,7 @@ class CubeLikelihood:
         self.data = self.whitener.data
         self._constant = -0.5 * len(self.data) * math.log(2 * math.pi)
         bounds = LIMITS | {"flux": (0.0, math.inf)}
-        bounds |= {
-            column: parameter.bounds
-            for slot, columns in forms.slots.items()
-            for column, parameter in zip(columns, getattr(forms, slot).parameters, strict=True)
-        }
+        bounds |= {column: parameter.bounds for column, (_, parameter) in form_columns(forms).items()}
         self._bounds = torch.tensor([bounds.get(name, (-math.inf, math.inf)) for name in self.names]).double().T
 
     def white(self, parameters):

@@ -16,6 +16,11 @@ __all__ = ["UserPrior", "prior_weights", "user_priors"]
 _LEAST_LEFT = 1e-3  # of a prior, between what limits its parameter
 
 
+def _quantiles(distribution):
+    """The quantile function of a `scipy.stats` distribution of the old or the new kind, or None."""
+    return getattr(distribution, "ppf", None) or getattr(distribution, "icdf", None)
+
+
 @dataclass(frozen=True)
 class Cut(Prior):
     """A frozen `scipy.stats` distribution, cut off at `lo` and `hi`."""
@@ -29,8 +34,9 @@ class Cut(Prior):
     def ppf(self, probability):
         """The value below which the share `probability` of the prior lies."""
         below, above = self._ends
-        quantile = getattr(self.distribution, "ppf", None) or self.distribution.icdf
-        return np.clip(quantile(below + (above - below) * np.asarray(probability)), self.lo, self.hi)
+        return np.clip(
+            _quantiles(self.distribution)(below + (above - below) * np.asarray(probability)), self.lo, self.hi
+        )
 
     def cdf(self, value):
         """The share of the prior below a value."""
@@ -71,7 +77,7 @@ class UserPrior:
             low, high = (f"{end:.9g}" if np.isfinite(end) else "the default's end" for end in self.support)
             return f"flat, {low} to {high}"
         kind = getattr(getattr(self.distribution, "dist", None), "name", type(self.distribution).__name__)
-        quantile = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
+        quantile = _quantiles(self.distribution)
         if quantile is None:
             return f"{kind}, with the moments {self.moments}"
         values = ", ".join(f"{float(quantile(share)):.9g}" for share in (0.01, 0.25, 0.5, 0.75, 0.99))

@@ -15,6 +15,7 @@ import torch
 from ..forms.base import SurfaceBrightness
 from ..forms.priors import LogUniform
 from ..network.targets import LIGHT, LIGHT_FLOOR, MULTIPLES, SPEED, SPEED_FLOOR, TARGETS, Disc, decode_targets
+from .space import in_own_scale
 
 __all__ = ["NEAREST", "project"]
 
@@ -121,14 +122,12 @@ class _Shape:
         self.forms = forms
         self.slots = (_summed_fast(forms.surface_brightness, scales), forms.rotation_curve)
         low, high, log, start = [], [], [], []
-        light = [parameter.name for parameter in self.slots[0].parameters]
-        self.r_scale, self.counted = (light.index("r_scale") if "r_scale" in light else None), []
+        self.counted = []
         amplitudes = [p for p in forms.rotation_curve.parameters if _is_amplitude(p)]
         alone = len(amplitudes) == 1 or forms.rotation_curve.prior_residuals is not None  # rings are no rivals
         for form in self.slots:
             for parameter in form.parameters:
-                counts = form is self.slots[0] and "r_scale" in parameter.prior.scales and parameter.name != "r_scale"
-                self.counted.append(counts and self.r_scale is not None)
+                self.counted.append(form is self.slots[0] and in_own_scale(form, parameter))
                 prior = parameter.prior.resolve(scales | {"r_scale": 1.0} if self.counted[-1] else scales)
                 lo, hi = prior.lo, prior.hi
                 if not np.isfinite([lo, hi]).all():
@@ -156,7 +155,8 @@ class _Shape:
         counted = torch.tensor(self.counted)[some]  # some are the light, which is first, or the curve
         if not counted.any():
             return value
-        return torch.where(counted, value * value[..., self.r_scale : self.r_scale + 1], value)
+        k = self.slots[0].names().index("r_scale")
+        return torch.where(counted, value * value[..., k : k + 1], value)
 
     def parameters(self, free):
         """The parameters of the rotation curve and of the light: two dicts of (draw,)."""

@@ -10,7 +10,16 @@ from scipy.special import ndtr
 from ..forms.priors import LogUniform, Normal, Uniform, scale_factor
 from .priors import Cut
 
-__all__ = ["DISC_PRIORS", "LIMITS", "PA_UNIT", "THICKNESS", "THIN_SHARE", "ParameterSpace", "observation_scales"]
+__all__ = [
+    "DISC_PRIORS",
+    "LIMITS",
+    "PA_UNIT",
+    "THICKNESS",
+    "THIN_SHARE",
+    "ParameterSpace",
+    "in_own_scale",
+    "observation_scales",
+]
 
 PA_UNIT = 10.0
 """Degrees that a unit of the position angle's variate stands for: it has no normal prior."""
@@ -166,8 +175,10 @@ class ParameterSpace:
 
     def _scales_of_light(self, values, parameter):
         """What a parameter of the light counts in: its ``r_scale``, where it has one and is another."""
-        own = [name for name, known in self.slots["surface_brightness"].items() if known.name == "r_scale"]
-        return self.scales if not own or parameter.name == "r_scale" else self.scales | {"r_scale": values[own[0]]}
+        if not in_own_scale(self.forms.surface_brightness, parameter):
+            return self.scales
+        (own,) = (name for name, known in self.slots["surface_brightness"].items() if known.name == "r_scale")
+        return self.scales | {"r_scale": values[own]}
 
     def _scales_of(self, values):
         """What priors count in, of galaxies whose light is among ``values``, and its scale (n,)."""
@@ -235,6 +246,11 @@ class ParameterSpace:
         at = torch.cat([(x[:, None] + moves).flatten(0, 1), (x[:, None] - moves).flatten(0, 1)])
         ahead, behind = self.parameters(at).chunk(2)
         return ((ahead - behind) / (2 * step)).unflatten(0, (n, free))
+
+
+def in_own_scale(light, parameter):
+    """Whether a parameter of a light counts in the light's own ``r_scale``, where it has one and is another."""
+    return "r_scale" in light.names() and "r_scale" in parameter.prior.scales and parameter.name != "r_scale"
 
 
 def observation_scales(observation):

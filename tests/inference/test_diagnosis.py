@@ -148,6 +148,7 @@ def test_what_the_user_holds_is_at_no_edge_of_a_prior(good):
         ("pa", {"low": 185, "high": 190}, 190 - EDGE - 360, True),
         ("inclination", {"low": 30}, 50 + NORMAL, False),  # 20 deviations within
         ("inclination", {"low": 48}, 50 + NORMAL[NORMAL > -2], False),  # two
+        ("inclination", {"low": 60, "high": 90}, 90 - EDGE, False),  # where the parameter itself ends
         ("r_turn", {"low": 1, "high": 3}, 1 + 2 * EVEN, False),  # the prior alone
         ("vsys", (40, 1), 34 + NORMAL, True),
         ("vsys", (40, 1), 38 + NORMAL, False),
