@@ -164,11 +164,14 @@ def main():
     parser.add_argument("--method", nargs="+", choices=METHODS, default=["network", "moments", "least_squares"])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the set")
+    parser.add_argument("--snr", type=float, nargs=2, default=(0, np.inf), help="peak of the galaxies that are taken")
     parser.add_argument("--output", type=Path, help="folder for one table of errors and ranks a method (ECSV)")
     options = parser.parse_args()
     # What is said of single galaxies (low S/N, unresolved) is for their user; the table counts what came of it.
     warnings.simplefilter("ignore")
     paths, truths = make_galaxies(options.n, options.seed, options.folder)
+    taken = [options.snr[0] <= float(truth["snr"]) <= options.snr[1] for truth in truths]
+    paths, truths = [path for path, its in zip(paths, taken, strict=True) if its], truths[taken]
     for method in options.method:
         rows, failures, seconds = measure(method, paths, truths)
         print(f"\n{method}: {len(rows)} of {len(paths)} galaxies", end="")
