@@ -31,7 +31,7 @@ from kinematics_nn.network.weights import load_encoder, save_encoder
 from kinematics_nn.training.loop import Settings, Trainer
 from kinematics_nn.training.objectives import mirrored, simulated_posterior
 from kinematics_nn.training.simulations import ranges_of_forms
-from kinematics_nn.training.store import SHARD, load_shards, simulate_shards
+from kinematics_nn.training.store import SHARD, Galaxies, shard_path, simulate_shards
 
 __all__ = ["ROWS", "density_draws", "point_draws", "point_head", "score", "train"]
 
@@ -143,11 +143,13 @@ def frames(kind, options):
         which = "maps" if kind == "maps" else "cubes"
         for path in simulate_shards(store, shards, seed=options.seed, ranges=ranges, input=which):
             print(f"simulated {path}", flush=True)
-    parts = list(load_shards(store, shards).values())
-    if len(parts) < shards:
-        raise SystemExit(f"{len(parts)} shards in {store}, {shards} are needed")
-    data = {key: torch.cat([part[key] for part in parts[:-1]])[: options.galaxies] for key in parts[0]}
-    return data, {key: value[:TEST] for key, value in parts[-1].items()}
+    missing = [index for index in range(shards) if not shard_path(store, index).exists()]
+    if missing:
+        raise SystemExit(f"no shard {missing[0]} in {store}, where {shards} are needed")
+    galaxies = Galaxies(store, shards)
+    data = {key: value[: options.galaxies] for key, value in galaxies.take(shards - 1).items()}
+    trained = galaxies.count
+    return data, {key: value[trained : trained + TEST] for key, value in galaxies.take(shards).items()}
 
 
 def main():

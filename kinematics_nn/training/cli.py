@@ -1,8 +1,10 @@
 """``kinematics-nn train``: simulate, train, write weights with their metadata."""
 
 import hashlib
+import math
 import re
 import warnings
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +15,7 @@ __all__ = ["add_arguments", "run"]
 _CHECKPOINT_STEPS = 500
 _FINE_STEPS = 10  # between the checkpoints of a fine-tuning
 _HELD_OUT = 2000
+_BEGUN_WITH = 0.125  # of the galaxies, where the others are made meanwhile
 _DEFAULTS = {"samples": 2_000_000, "batch": 64, "rate": 1.5e-3, "dropout": 0.05}
 _FINE_DEFAULTS = {"samples": 100 * 32, "batch": 32, "rate": 3e-5, "start": "default"}
 _FINE_AVERAGE = 0.95  # a step: of tens of steps, not of thousands
@@ -29,6 +32,8 @@ def add_arguments(parser):
     add("--store", help="folder of simulated frames; what is there is used, what is missing made [frames, and with "
         "maps or a form frames-maps, frames-FORM]")  # fmt: skip
     add("--galaxies", type=int, default=400_000, help="galaxies to simulate, in whole shards of 4096")
+    add("--meanwhile", action="store_true", help="begin to train when an eighth of them are there, and take in the "
+        "others as they are made")  # fmt: skip
     add("--samples", type=int, help="galaxies to train on, counting each time one is seen [2000000; fine-tuning 3200]")
     add("--batch", type=int, help="galaxies a step, of all processes [64; fine-tuning 32, and as many simulations]")
     add("--rate", type=float, help="peak learning rate [1.5e-3; fine-tuning 3e-5]")
@@ -41,7 +46,7 @@ def add_arguments(parser):
     add("--draws", default="draws", metavar="FOLDER", help="of the cubes' posteriors; what is there is used [draws]")
     add("--workers", type=int, default=1, help="processes that simulate, or fit")
     add("--seed", type=int, default=0)
-    add("--device", help="of the training; a GPU if there is one")
+    add("--device", help="of the training, and of the simulations; a GPU if there is one")
     add("--overwrite", action="store_true", help="replace the output, and start anew rather than from its checkpoint")
 
 
@@ -66,6 +71,12 @@ def run(args):
         raise KinematicsError(f"{output} exists", "another name, or leave to replace it", "train --overwrite")
     if args.galaxies < 1:
         raise KinematicsError(f"--galaxies {args.galaxies}", "a shard of galaxies or more", "train --galaxies 400000")
+    if args.meanwhile and args.fine_tune:
+        raise KinematicsError(
+            "--meanwhile with --fine-tune, which simulates nothing",
+            "a store that is there",
+            "train --fine-tune CUBE --store FOLDER",
+        )
     if args.samples < args.batch:
         raise KinematicsError(
             f"--samples {args.samples}", f"at least one batch, {args.batch}", "train --samples 2000000"
@@ -91,49 +102,77 @@ def run(args):
 
 
 def _train(args, forms, ranges, title, output, device, processes):
-    """Train on simulations."""
-    import torch
-    from tqdm import tqdm
-
+    """Train on simulations, which the first process has made by others."""
     from ..network.weights import load_encoder
-    from .loop import FREEDOM, Settings, Trainer
-    from .objectives import simulated_posterior
-    from .reconstruction import Reconstruction
-    from .store import SHARD, simulate_shards
+    from .store import SHARD, Galaxies, shards_to_come
 
     start = load_encoder(args.start) if args.start else None  # what is not there is known before hours of simulations
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
-    if processes.first:
-        made = simulate_shards(store, shards, seed=args.seed, workers=args.workers, ranges=ranges, input=args.input)
-        for _ in tqdm(made, total=shards, desc="simulated", unit="shard"):
-            pass
-    processes.wait()
-    data, held_out = _simulations(store, shards)
-    objective = simulated_posterior if args.objective == "posterior" else Reconstruction(torch.device(device))
+    made = {"seed": args.seed, "workers": args.workers, "ranges": ranges, "input": args.input, "device": device}
+    with ExitStack() as stack:
+        coming = stack.enter_context(shards_to_come(store, shards, **made)) if processes.first else {}
+        facts = {"input": args.input} | ({"forms": forms} if forms else {}) | {"ranges": asdict(ranges)}
+        listed = _listed(forms, args.input)
+        _train_on(args, Galaxies(store, shards, coming), start, output, device, processes, listed, facts)
+
+
+def _train_on(args, galaxies, start, output, device, processes, forms, facts):
+    """Train on galaxies that are there, or still to come."""
+    import torch
+    from tqdm import tqdm
+
+    from .loop import FREEDOM, Settings, Trainer
+    from .objectives import simulated_posterior
+    from .reconstruction import Reconstruction
+    from .store import SHARD
+
+    total = len(galaxies.paths)
+    bar = tqdm(total=total, desc="simulated", unit="shard", disable=not processes.first)
+
+    def available(shards):
+        """What the first shards hold, to train on and to hold out, as soon as they are there."""
+        while processes.first and galaxies.shards < shards:
+            galaxies.take(galaxies.shards + 1)
+            bar.update()
+        processes.wait()
+        return _parted(galaxies.take(shards))
+
+    def due(step):
+        """Shards that are trained on from a step on: all of them, from half of the training on."""
+        share = begun_with + (1 - begun_with) * 2 * step / trainer.steps
+        return math.ceil(total * min(1.0, share))
+
+    begun_with = _BEGUN_WITH if args.meanwhile else 1.0
+    data, held_out = available(math.ceil(begun_with * total))
     settings = Settings(
         args.samples,
         args.batch,
         args.rate,
         dropout=args.dropout,
         seed=args.seed,
+        begun_with=begun_with,
         objective=args.objective,
-        galaxies=len(data["facts"]),
-        forms=_listed(forms, args.input),
+        galaxies=total * SHARD if args.meanwhile else len(data["facts"]),
+        forms=forms,
     )
+    objective = simulated_posterior if args.objective == "posterior" else Reconstruction(torch.device(device))
     freedom = FREEDOM if start is None else start.settings["freedom"]
     if args.objective == "reconstruction":  # whose mean far draws of heavy tails would be all of
         freedom = None
     trainer = Trainer(settings, data, objective, device, processes, freedom=freedom)
     if start is not None:
         trainer.start_from(start)
-    _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)})
+
+    def grow():
+        trainer.data = available(due(trainer.step))[0]
+
+    _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)}, grow)
+    bar.close()
     if processes.first:
         encoder = trainer.average.module.eval()
         _recalibrate(encoder, held_out, args.seed)
-        facts = {"input": args.input} | ({"forms": forms} if forms else {})
-        facts |= {"ranges": asdict(ranges), "held_out_loss": trainer.curve[-1]["held_out"]}
-        _finish(args, trainer, output, facts)
+        _finish(args, trainer, output, facts | {"held_out_loss": trainer.curve[-1]["held_out"]})
 
 
 def _fine_tune(args, forms, output, device, processes):
@@ -222,21 +261,22 @@ def _recalibrate(encoder, simulations, seed):
 
 
 def _simulations(store, shards):
-    """Simulated galaxies to train on, and to hold out."""
-    import torch
+    """Simulated galaxies of a store to train on, and to hold out."""
+    from .store import Galaxies
 
-    from .store import load_shards
-
-    parts = list(load_shards(store, shards).values())
-    if not parts:
+    data = Galaxies(store, shards).take()
+    if not data:
         raise KinematicsError(f"no simulations in {store}", "a store", f"train NAME --store {store}, to make one")
-    data = {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
-    held_out = {key: value[:_HELD_OUT] for key, value in data.items()}
-    return {key: value[_HELD_OUT:] for key, value in data.items()}, held_out
+    return _parted(data)
 
 
-def _steps(trainer, output, every, measure):
-    """All steps there are still to take, with a checkpoint and the losses so far after ``every`` of them."""
+def _parted(data):
+    """Galaxies to train on, and to hold out."""
+    return ({key: v[_HELD_OUT:] for key, v in data.items()}, {key: v[:_HELD_OUT] for key, v in data.items()})
+
+
+def _steps(trainer, output, every, measure, grow=lambda: None):
+    """All steps there are still to take; galaxies ``grow`` before ``every`` so many, and a checkpoint comes after."""
     from tqdm import tqdm
 
     from .curves import write_curve
@@ -247,6 +287,7 @@ def _steps(trainer, output, every, measure):
     trainer.processes.wait()  # before the first writes another
     with tqdm(total=trainer.steps, initial=trainer.step, desc="trained", unit="step", disable=not first) as bar:
         while trainer.step < trainer.steps:
+            grow()
             loss = trainer.run(every, progress=lambda *_: bar.update())
             trainer.curve[-1] |= measure()
             if first:

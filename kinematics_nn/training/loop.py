@@ -39,6 +39,7 @@ class Settings:
     dropout : rate of the Monte-Carlo dropout.
     half_precision : convolutions in bfloat16, twice as fast on processors that have it.
     seed : of the initial weights, the order of galaxies, and the mirrors.
+    begun_with : share of the galaxies that the training begins with, where others are made meanwhile.
     objective, galaxies, forms : what is minimised, over how many galaxies, and their forms where these are single; a
         record, so that no run goes on as another.
     """
@@ -51,6 +52,7 @@ class Settings:
     dropout: float = 0.05
     half_precision: bool = True
     seed: int = 0
+    begun_with: float = 1.0
     objective: str = "posterior"
     galaxies: int = 0
     forms: str = ""
@@ -63,7 +65,7 @@ class Trainer:
     ----------
     settings : Settings
     data : dict of Tensor
-        ``image``, ``facts``, ``targets`` of all galaxies.
+        ``image``, ``facts``, ``targets`` of all galaxies; `data` may later be set to what has more of them.
     objective : callable
         ``objective(encoder, batch, generator) -> loss``.
     device : optional
@@ -99,7 +101,7 @@ class Trainer:
         self.average = AveragedModel(self.encoder, multi_avg_fn=_averaging(settings.average), use_buffers=True)
         self.optimiser = torch.optim.AdamW(self.encoder.parameters(), lr=settings.rate, weight_decay=settings.decay)
         self.step, self.seconds, self.curve = 0, 0.0, []
-        self._order = torch.empty(0, dtype=torch.long)
+        self._order, self._ordered = torch.empty(0, dtype=torch.long), 0
         if start is not None:
             self.start_from(start)
 
@@ -146,7 +148,8 @@ class Trainer:
         return len(self.data["facts"])
 
     def _batch(self):
-        if len(self._order) < self.settings.batch:
+        if len(self._order) < self.settings.batch or self._ordered != self._size:
+            self._ordered = self._size
             times = -(-self.settings.batch // self._size)  # more than once where they are fewer than a batch
             self._order = torch.cat([torch.randperm(self._size, generator=self.shuffle) for _ in range(times)])
         index, self._order = self._order[: self.settings.batch], self._order[self.settings.batch :]
@@ -173,6 +176,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "generators": (self.generator.get_state(), self.shuffle.get_state()),
             "order": self._order,
+            "ordered": self._ordered,
             "device": self.device.type,
             "progress": {"step": self.step, "seconds": self.seconds, "curve": self.curve},
         }
@@ -200,7 +204,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generators"][0].cpu())
         self.shuffle.set_state(state["generators"][1].cpu())
-        self._order = state["order"].cpu()
+        self._order, self._ordered = state["order"].cpu(), state["ordered"]
         self.step, self.seconds, self.curve = (state["progress"][k] for k in ("step", "seconds", "curve"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
@@ -18,7 +19,7 @@ from ..results.files import whole_file
 from .maps import MapRanges, MapSimulator
 from .simulations import Ranges, Simulator
 
-__all__ = ["INPUTS", "SHARD", "load_shards", "make_shard", "simulate_shards"]
+__all__ = ["INPUTS", "SHARD", "Galaxies", "make_shard", "shard_path", "shards_to_come", "simulate_shards"]
 
 INPUTS = {"cubes": Simulator, "maps": MapSimulator}
 """What a network is trained on, and who draws it."""
@@ -26,22 +27,25 @@ INPUTS = {"cubes": Simulator, "maps": MapSimulator}
 SHARD = 4096
 """Galaxies in a shard."""
 
-_BATCH = 8  # temporaries of more galaxies leave the cache
+_BATCH = {"cpu": 8, "cuda": 128}
+"""Galaxies simulated at once: temporaries of more leave a processor's cache, and fewer leave a GPU idle."""
 
 
-def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes"):
+def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes", device="cpu"):
     """Simulate shard ``index`` of the store with ``seed``, and write it (whole or not at all).
 
     A shard is a safetensors file of ``image`` (galaxy, plane, minor, major; float16), ``facts`` and ``targets``; it
-    depends on seed, index, ranges and ``input`` (one of `INPUTS`) alone.
+    depends on seed, index, ranges, ``input`` (one of `INPUTS`) and the kind of ``device`` alone.
     """
-    simulator = INPUTS[input](np.random.SeedSequence([seed, index]), ranges)
+    simulator = INPUTS[input](np.random.SeedSequence([seed, index]), ranges, device=device)
+    batch = min(_BATCH.get(torch.device(device).type, 128), galaxies)
     parts = []
     with torch.no_grad():
-        for _ in range(galaxies // _BATCH):
-            cubes, disc = simulator(_BATCH)
+        for _ in range(galaxies // batch):
+            cubes, disc = simulator(batch)
             frame = make_frame(cubes)
-            parts.append((frame.image.half(), frame.facts, encode_targets(disc, frame)))
+            made = frame.image.half(), frame.facts, encode_targets(disc, frame)
+            parts.append([tensor.cpu() for tensor in made])
     image, facts, targets = (torch.cat(column) for column in zip(*parts, strict=True))
     good = torch.isfinite(facts).all(1) & possible(targets) & torch.isfinite(image).flatten(1).all(1)
     tensors = {"image": image[good], "facts": facts[good], "targets": targets[good]}
@@ -50,8 +54,22 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes"):
     return int(good.sum())
 
 
-def simulate_shards(folder, count, seed=0, workers=1, ranges=None, input="cubes"):
-    """Fill ``folder`` up to ``count`` shards; those already there are kept. Yields each path as it is finished.
+def shard_path(folder, index):
+    """Where shard ``index`` of a store is."""
+    return Path(folder) / f"shard{index:05d}.safetensors"
+
+
+@contextmanager
+def shards_to_come(folder, count, seed=0, workers=1, ranges=None, input="cubes", device="cpu"):
+    """Processes that fill ``folder`` up to ``count`` shards, the first ones first; what is there is kept.
+
+    Leaving the context, those that are not begun never are. All shards of a store are made on the kind of ``device``
+    that the first of them was, as random numbers are of one kind.
+
+    Yields
+    ------
+    dict
+        Path of each shard that was missing to its `~concurrent.futures.Future`.
 
     Raises
     ------
@@ -60,38 +78,78 @@ def simulate_shards(folder, count, seed=0, workers=1, ranges=None, input="cubes"
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _describe(folder, seed, ranges or Ranges(), input)
-    wanted = {folder / f"shard{index:05d}.safetensors": index for index in range(count)}
+    kind = _describe(folder, seed, ranges or Ranges(), input, torch.device(device).type)
+    device = device if torch.device(device).type == kind else kind
+    wanted = {shard_path(folder, index): index for index in range(count)}
     missing = {path: index for path, index in wanted.items() if not path.exists()}
     options = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options) as pool:
-        make = make_shard if input == "cubes" else partial(make_shard, input=input)
-        futures = {pool.submit(make, path, seed, index, ranges): path for path, index in missing.items()}
+        make = partial(make_shard, input=input, device=str(device))
         try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
+            yield {path: pool.submit(make, path, seed, index, ranges) for path, index in missing.items()}
         finally:  # where one has failed, or nobody wants more, the others are not begun
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _describe(folder, seed, ranges, input):
-    """Write down what a store is made with, or refuse to add another kind to one that is there."""
+def simulate_shards(folder, count, **options):
+    """Fill ``folder`` up to ``count`` shards, as `shards_to_come` does. Yields each path as it is finished."""
+    with shards_to_come(folder, count, **options) as coming:
+        paths = {future: path for path, future in coming.items()}
+        for future in as_completed(paths):
+            future.result()
+            yield paths[future]
+
+
+def _describe(folder, seed, ranges, input, device):
+    """Write down what a store is made with, or refuse to add another kind to one that is there. The device's kind."""
     described = {"seed": seed, "ranges": asdict(ranges)}
     if input == "maps":
         described |= {"maps": asdict(MapRanges())}
-    description = json.dumps(described, indent=1)
+    described = json.loads(json.dumps(described))  # tuples are lists
     path = folder / "store.json"
     if not path.exists():
-        path.write_text(description)
-    elif path.read_text() != description:
+        path.write_text(json.dumps(described | ({} if device == "cpu" else {"device": device}), indent=1))
+        return device
+    there = json.loads(path.read_text())
+    device = there.pop("device", "cpu")
+    if there != described:
         raise KinematicsError(
             f"a store in {folder} made with another seed or other ranges, or another input (see {path.name})",
             "one store for one kind of simulation",
             "train --store with a new folder",
         )
+    return device
 
 
-def load_shards(folder, count=None):
-    """Tensors of the first ``count`` shards in ``folder`` (default: all): dict of path -> dict of tensors."""
-    return {path: load_file(path) for path in sorted(Path(folder).glob("shard*.safetensors"))[:count]}
+class Galaxies:
+    """Galaxies of the first shards of a store, in memory; more can follow.
+
+    Parameters
+    ----------
+    folder : path
+    count : int
+        Shards, at the most. There is room for all of them from the beginning, which the system gives when it is filled.
+    coming : dict, optional
+        Of `shards_to_come`: what is not there is waited for.
+    """
+
+    def __init__(self, folder, count, coming=None):
+        self.coming = coming or {}
+        self.paths = [shard_path(folder, index) for index in range(count)]
+        self.shards, self.count, self._room = 0, 0, {}
+
+    def take(self, shards=None):
+        """What the first ``shards`` hold, by default all that there are: dict of Tensor (galaxy, ...), views."""
+        for path in self.paths[self.shards : shards]:
+            if path in self.coming:
+                self.coming[path].result()
+            if shards is None and not path.exists():
+                break
+            part = load_file(path)
+            n = len(part["facts"])
+            for key, tensor in part.items():
+                if key not in self._room:
+                    self._room[key] = tensor.new_empty(len(self.paths) * max(SHARD, n), *tensor.shape[1:])
+                self._room[key][self.count : self.count + n] = tensor
+            self.shards, self.count = self.shards + 1, self.count + n
+        return {key: tensor[: self.count] for key, tensor in self._room.items()}

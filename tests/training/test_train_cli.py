@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import pytest
 import torch
@@ -99,6 +100,52 @@ def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
     assert list(tables[0]["step"]) == [2, 4]
     for column in ("step", "seen", "loss", "held_out", "galaxies"):
         assert list(tables[0][column]) == pytest.approx(list(tables[1][column])), column
+
+
+def test_trains_while_galaxies_are_made(tmp_path, shard, small, monkeypatch):
+    """Four shards, of which the last three are of a thread that waits for the training to begin."""
+    monkeypatch.setattr(store_room, "SHARD", 64)
+    monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
+    began, run = Event(), Trainer.run
+
+    def make(path, *_, **__):
+        assert "shard00000" in path.name or began.wait(60), "the first shard is enough to begin with"
+        os.link(shard, path)
+
+    def running(self, *given, **options):
+        began.set()
+        return run(self, *given, **options)
+
+    monkeypatch.setattr(store_room, "make_shard", make)
+    monkeypatch.setattr(Trainer, "run", running)
+    given = ["--store", tmp_path / "frames", "--galaxies", 256, "--samples", 16 * 16, "--batch", 16, "--device", "cpu"]
+    given.append("--meanwhile")
+    cli.run(arguments(tmp_path / "whole.safetensors", *given))
+    table = QTable.read(tmp_path / "whole.ecsv")
+    n = len(load_file(shard)["facts"])
+    # From an eighth at the beginning to all at half of the 16 steps; the first 16 galaxies are held out.
+    assert list(table["step"]) == list(range(2, 17, 2))
+    assert list(table["galaxies"]) == [k * n - 16 for k in (1, 2, 3, 4, 4, 4, 4, 4)]
+
+    validate = Trainer.validate
+
+    def killed(self, data):
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return validate(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(arguments(tmp_path / "broken.safetensors", *given))
+    with pytest.raises(KinematicsError, match="settings"):
+        cli.run(arguments(tmp_path / "broken.safetensors", *given[:-1]))
+    cli.run(arguments(tmp_path / "broken.safetensors", *given))
+    again = QTable.read(tmp_path / "broken.ecsv")
+    for column in ("step", "loss", "held_out", "galaxies"):
+        assert list(again[column]) == pytest.approx(list(table[column])), column
+    with pytest.raises(KinematicsError, match="simulates nothing"):
+        cli.run(arguments(tmp_path / "x.safetensors", "--fine-tune", "cube.fits", "--meanwhile"))
 
 
 def test_a_run_does_not_go_on_as_another(tmp_path, store, small, monkeypatch):
