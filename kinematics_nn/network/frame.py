@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import grid_sample
 
-from .disc_fit import PARAMETERS, FrameScales, fit_disc, odd_step
+from .disc_fit import fit_disc, odd_step
+from .disc_model import PARAMETERS, FrameScales
 from .mirror import Oddness, mirror_mean, oddness
 from .moment_guess import moment_guess
 from .targets import MULTIPLES

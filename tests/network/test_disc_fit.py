@@ -7,8 +7,8 @@ import torch
 from framed import DISC, make_cubes
 from torch.testing import assert_close
 
-from kinematics_nn.network.disc_fit import PARAMETERS, FrameScales, _smeared_step, fit_disc, odd_step, whiteners
-from kinematics_nn.network.disc_fit import _QuarterDisc as QuarterDisc
+from kinematics_nn.network.disc_fit import fit_disc, odd_step
+from kinematics_nn.network.disc_model import PARAMETERS, FrameScales, QuarterDisc, smeared_step, whiteners
 from kinematics_nn.network.frame import CHANNELS, FACTS, PIXELS, make_frame
 from kinematics_nn.network.mirror import mirror_mean, valid_in_mirrors
 from kinematics_nn.network.targets import SPEED_FLOOR
@@ -76,12 +76,12 @@ def test_a_step_is_smeared_by_beam_and_law(scale):
     expected = torch.stack(expected).view(-1, 2).sum(1)
 
     def smeared(x, scale):
-        return _smeared_step(x, sigma, torch.tensor(scale, dtype=torch.float64))
+        return smeared_step(x, sigma, torch.tensor(scale, dtype=torch.float64))
 
     found, by_x, by_scale = smeared(x, scale)
     # The sum is off by its first term where the law ends.
     assert_close(found, expected, rtol=0, atol=2e-5)
-    single, *_ = _smeared_step(x.float(), sigma.float(), torch.tensor(scale))
+    single, *_ = smeared_step(x.float(), sigma.float(), torch.tensor(scale))
     assert_close(single.double(), found, rtol=0, atol=1e-6)
     step = 1e-4 * scale
     ahead, behind = (smeared(x, scale + move)[0] for move in (step, -step))
