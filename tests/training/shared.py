@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinematics_nn.network.encoder import KinematicEncoder
-from kinematics_nn.training import cli
+from kinematics_nn.training import cli, runs
 from kinematics_nn.training.fine_tune import FineTuning
 from kinematics_nn.training.loop import Settings, Trainer
 from kinematics_nn.training.objectives import simulated_posterior
@@ -54,7 +54,7 @@ def _start():
 
 def command(output, store):
     """``kinematics-nn train`` with 16 galaxies held out, for there are 64."""
-    cli._HELD_OUT = 16
+    runs._HELD_OUT = 16
     parser = ArgumentParser()
     cli.add_arguments(parser)
     given = ["--galaxies", "64", "--samples", "64", "--batch", "16", "--device", "cpu", "--seed", "1"]

@@ -21,7 +21,7 @@ from kinematics_nn.models import ArctanRotationCurve, ExponentialDisc
 from kinematics_nn.network.frame import FACTS
 from kinematics_nn.network.targets import MULTIPLES, TARGETS
 from kinematics_nn.network.weights import load_encoder, weights_info
-from kinematics_nn.training import cli, fine_tune
+from kinematics_nn.training import cli, fine_tune, runs
 from kinematics_nn.training.fine_tune import FineTuning, Survey, fit_cubes, load_survey
 from kinematics_nn.training.loop import Settings, Trainer
 from kinematics_nn.training.objectives import simulated_posterior
@@ -241,8 +241,8 @@ def tune(survey_folder, shard, tmp_path, monkeypatch):
     store = tmp_path / "frames"
     store.mkdir()
     (store / shard.name).write_bytes(shard.read_bytes())
-    monkeypatch.setattr(cli, "_HELD_OUT", 16)
-    monkeypatch.setattr(cli, "_FINE_STEPS", 2)
+    monkeypatch.setattr(runs, "_HELD_OUT", 16)
+    monkeypatch.setattr(runs, "_FINE_STEPS", 2)
     monkeypatch.setattr(fine_tune, "_kept", lambda path, folder, _, kept=fine_tune._kept: kept(path, folder, OPTIONS))
 
     def run(output, *more):

@@ -16,7 +16,7 @@ from torch import nn
 
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network.weights import weights_info
-from kinematics_nn.training import cli
+from kinematics_nn.training import runs
 from kinematics_nn.training.parallel import Processes, _WholeBatch
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -57,7 +57,7 @@ def test_only_the_first_process_of_the_command_writes_and_says(by_two, shard, tm
     store = tmp_path / "frames"
     store.mkdir()
     os.link(shard, store / shard.name)
-    monkeypatch.setattr(cli, "_HELD_OUT", cli._HELD_OUT)  # puts it back
+    monkeypatch.setattr(runs, "_HELD_OUT", runs._HELD_OUT)  # puts it back
     command(tmp_path / "mine.safetensors", store)
     assert said.count("simulated") == capsys.readouterr().err.count("simulated") > 0
     one, two = (QTable.read(at / "mine.ecsv") for at in (tmp_path, folder))

@@ -18,7 +18,7 @@ from kinematics_nn.cli import main
 from kinematics_nn.errors import KinematicsError
 from kinematics_nn.network import weights
 from kinematics_nn.network.weights import list_weights, load_encoder, weights_info
-from kinematics_nn.training import cli
+from kinematics_nn.training import cli, runs
 from kinematics_nn.training import store as store_room
 from kinematics_nn.training.loop import Trainer
 
@@ -37,8 +37,8 @@ def store(tmp_path, shard):
 @pytest.fixture
 def small(monkeypatch):
     """Fewer galaxies held out, for 64 there are, and checkpoints every second step."""
-    monkeypatch.setattr(cli, "_HELD_OUT", 16)
-    monkeypatch.setattr(cli, "_CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(runs, "_HELD_OUT", 16)
+    monkeypatch.setattr(runs, "_CHECKPOINT_STEPS", 2)
 
 
 def arguments(*given):
@@ -104,7 +104,8 @@ def test_a_killed_run_goes_on(tmp_path, store, small, monkeypatch, objective):
 
 def test_trains_while_galaxies_are_made(tmp_path, shard, small, monkeypatch):
     """Four shards, of which the last three are of a thread that waits for the training to begin."""
-    monkeypatch.setattr(store_room, "SHARD", 64)
+    for module in (store_room, runs):
+        monkeypatch.setattr(module, "SHARD", 64)
     monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
     began, run = Event(), Trainer.run
 
@@ -219,7 +220,8 @@ def home(tmp_path, monkeypatch):
 
 def test_a_form_of_its_own_is_trained_where_fit_finds_it(tmp_path, home, small, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(store_room, "SHARD", 64)  # seconds: the store is of 64 galaxies, simulated in this process
+    for module in (store_room, runs):
+        monkeypatch.setattr(module, "SHARD", 64)  # seconds: the store is of 64 galaxies, simulated in this process
     monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(store_room, "make_shard", partial(store_room.make_shard, galaxies=64))
     given = ["--rotation-curve", "disc:freeman+halo:nfw", "--surface-brightness", "sersic", "--galaxies", 64]
@@ -245,7 +247,8 @@ def test_a_form_of_its_own_is_trained_where_fit_finds_it(tmp_path, home, small, 
 
 def test_maps_are_trained_where_fit_maps_finds_them(tmp_path, home, small, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(store_room, "SHARD", 64)
+    for module in (store_room, runs):
+        monkeypatch.setattr(module, "SHARD", 64)
     monkeypatch.setattr(store_room, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(store_room, "make_shard", partial(store_room.make_shard, galaxies=64))
     given = ["--input", "maps", "--galaxies", 64, "--samples", 32, "--batch", 16, "--device", "cpu"]
