@@ -29,6 +29,7 @@ _SETTINGS = {
     "half_precision": "convolutions in bfloat16",
     "seed": "seed",
     "galaxies": "galaxies trained on",
+    "begun_with": "share of the galaxies that it began with, where others were made meanwhile",
 }
 _LIMITS = """\
 - One galaxy in the field, and its emission that of a rotating disc. A merger, two galaxies in one, an outflow or a warp
@@ -188,8 +189,8 @@ def _rebuilding(info):
     lines = "\n".join(commands)
     version = f" with version {info['version']}" if "version" in info else ""
     return (
-        f"```\n{lines}\n```\n\nThe same seed gives the same simulations and steps{version}; numbers differ by the "
-        "rounding of the machine, which a training amplifies.\n"
+        f"```\n{lines}\n```\n\nThe same seed gives the same simulations and steps{version}, on the same kind of "
+        "device; numbers differ by the rounding of the machine, which a training amplifies.\n"
     )
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser):
     add("--draws", default="draws", metavar="FOLDER", help="of the cubes' posteriors; what is there is used [draws]")
     add("--workers", type=int, default=1, help="processes that simulate, or fit")
     add("--seed", type=int, default=0)
-    add("--device", help="of the training, and of the simulations; a GPU if there is one")
+    add("--device", help="of the training, and of the simulations of a new store; a GPU if there is one")
     add("--overwrite", action="store_true", help="replace the output, and start anew rather than from its checkpoint")
 
 

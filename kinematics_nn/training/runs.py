@@ -27,11 +27,31 @@ _CHECKPOINT_STEPS = 500
 _FINE_STEPS = 10  # between the checkpoints of a fine-tuning
 _HELD_OUT = 2000
 _BEGUN_WITH = 0.125  # of the galaxies, where the others are made meanwhile
+_GROWTHS = 16  # times, at the least, that there may be more
 _FINE_AVERAGE = 0.95  # a step: of tens of steps, not of thousands
 
 
 def train_on_simulations(args, forms, ranges, title, output, device, processes):
-    """Train on simulations, which the first process has made by others. The next call to make, of the first process."""
+    """Train on simulations, which the first process has made by others.
+
+    Parameters
+    ----------
+    args
+        What ``kinematics-nn train`` was given.
+    forms : dict
+        Those of a training of one form alone.
+    ranges : Ranges
+    title : str
+        What a store without a name of its own is called after.
+    output : path
+    device : torch.device
+    processes : Processes
+
+    Returns
+    -------
+    str or None
+        What was written and the next call to make, of the first process.
+    """
     start = load_encoder(args.start) if args.start else None  # what is not there is known before hours of simulations
     shards = -(-args.galaxies // SHARD)
     store = args.store or "-".join(filter(None, ["frames", title]))
@@ -40,13 +60,14 @@ def train_on_simulations(args, forms, ranges, title, output, device, processes):
         coming = stack.enter_context(shards_to_come(store, shards, **made)) if processes.first else {}
         facts = {"input": args.input} | ({"forms": forms} if forms else {}) | {"ranges": asdict(ranges)}
         listed = _listed(forms, args.input)
-        return _train_on(args, Galaxies(store, shards, coming), start, output, device, processes, listed, facts)
+        bar = stack.enter_context(tqdm(total=shards, desc="shards", disable=not processes.first))
+        galaxies = Galaxies(store, shards, coming)
+        return _train_on(args, galaxies, bar, start, output, device, processes, listed, facts)
 
 
-def _train_on(args, galaxies, start, output, device, processes, forms, facts):
+def _train_on(args, galaxies, bar, start, output, device, processes, forms, facts):
     """Train on galaxies that are there, or still to come."""
     total = len(galaxies.paths)
-    bar = tqdm(total=total, desc="simulated", unit="shard", disable=not processes.first)
 
     def available(shards):
         """What the first shards hold, to train on and to hold out, as soon as they are there."""
@@ -85,8 +106,8 @@ def _train_on(args, galaxies, start, output, device, processes, forms, facts):
     def grow():
         trainer.data = available(due(trainer.step))[0]
 
-    _steps(trainer, output, _CHECKPOINT_STEPS, lambda: {"held_out": trainer.validate(held_out)}, grow)
-    bar.close()
+    every = min(_CHECKPOINT_STEPS, -(-trainer.steps // _GROWTHS)) if args.meanwhile else _CHECKPOINT_STEPS
+    _steps(trainer, output, every, lambda: {"held_out": trainer.validate(held_out)}, grow)
     if processes.first:
         encoder = trainer.average.module.eval()
         _recalibrate(encoder, held_out, args.seed)
@@ -95,7 +116,7 @@ def _train_on(args, galaxies, start, output, device, processes, forms, facts):
 
 
 def train_on_cubes(args, forms, output, device, processes):
-    """Train on the posteriors of cubes. The next call to make, of the first process."""
+    """Train on the posteriors of cubes; as `train_on_simulations` otherwise."""
     data, simulations = _simulations(args.store, -(-args.galaxies // SHARD)) if args.store else (None, None)
     start, info = load_encoder(args.start), weights_info(args.start)
     if args.dropout is None:
@@ -204,7 +225,7 @@ def _finish(args, trainer, output, facts):
     common = {
         **({"start": _origin(args.start)} if args.start else {}),
         "command": without_folders(command),
-        "training": asdict(trainer.settings),
+        "training": asdict(trainer.settings) | {"galaxies": trainer.curve[-1]["galaxies"]},
         "seconds": round(trainer.seconds),
         "processes": trainer.processes.count,
         "version": __version__,

@@ -1,7 +1,7 @@
 """A store of simulated frames on disk: made once by a pool of processes, used by many epochs and many networks."""
 
 import json
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -27,8 +27,11 @@ INPUTS = {"cubes": Simulator, "maps": MapSimulator}
 SHARD = 4096
 """Galaxies in a shard."""
 
-_BATCH = {"cpu": 8, "cuda": 128}
-"""Galaxies simulated at once: temporaries of more leave a processor's cache, and fewer leave a GPU idle."""
+_BATCH = {"cpu": 8, "cuda": 32}
+"""Galaxies simulated at once: temporaries of more leave a processor's cache, and fewer leave a GPU idle.
+
+All of a batch have the same forms, so that a shard of larger ones has fewer of these.
+"""
 
 
 def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes", device="cpu"):
@@ -38,7 +41,7 @@ def make_shard(path, seed, index, ranges=None, galaxies=SHARD, input="cubes", de
     depends on seed, index, ranges, ``input`` (one of `INPUTS`) and the kind of ``device`` alone.
     """
     simulator = INPUTS[input](np.random.SeedSequence([seed, index]), ranges, device=device)
-    batch = min(_BATCH.get(torch.device(device).type, 128), galaxies)
+    batch = min(_BATCH.get(torch.device(device).type, 32), galaxies)
     parts = []
     with torch.no_grad():
         for _ in range(galaxies // batch):
@@ -63,8 +66,8 @@ def shard_path(folder, index):
 def shards_to_come(folder, count, seed=0, workers=1, ranges=None, input="cubes", device="cpu"):
     """Processes that fill ``folder`` up to ``count`` shards, the first ones first; what is there is kept.
 
-    Leaving the context, those that are not begun never are. All shards of a store are made on the kind of ``device``
-    that the first of them was, as random numbers are of one kind.
+    Leaving the context, those that are begun are waited for, and no others are made. All shards of a store are made on
+    the kind of ``device`` that the first of them was, as random numbers are of one kind.
 
     Yields
     ------
@@ -74,7 +77,7 @@ def shards_to_come(folder, count, seed=0, workers=1, ranges=None, input="cubes",
     Raises
     ------
     KinematicsError
-        The store was made with another seed or other ranges, or of another input.
+        The store was made with another seed or other ranges, or of another input, or on a GPU that is not here.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,13 +85,23 @@ def shards_to_come(folder, count, seed=0, workers=1, ranges=None, input="cubes",
     device = device if torch.device(device).type == kind else kind
     wanted = {shard_path(folder, index): index for index in range(count)}
     missing = {path: index for path, index in wanted.items() if not path.exists()}
+    if missing and kind == "cuda" and not torch.cuda.is_available():
+        raise KinematicsError(
+            f"a store in {folder} that was begun on a GPU, and {len(missing)} shards that it lacks (see store.json)",
+            "a GPU, or no more --galaxies than are there",
+            "train --store with a new folder",
+        )
     options = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options) as pool:
-        make = partial(make_shard, input=input, device=str(device))
-        try:
-            yield {path: pool.submit(make, path, seed, index, ranges) for path, index in missing.items()}
-        finally:  # where one has failed, or nobody wants more, the others are not begun
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **options)
+    make = partial(make_shard, input=input, device=str(device))
+    coming = {path: pool.submit(make, path, seed, index, ranges) for path, index in missing.items()}
+    pool.shutdown(wait=False)  # the workers go with the last shard
+    try:
+        yield coming
+    finally:
+        for future in coming.values():
+            future.cancel()
+        wait(coming.values())
 
 
 def simulate_shards(folder, count, **options):
@@ -129,22 +142,31 @@ class Galaxies:
     folder : path
     count : int
         Shards, at the most. There is room for all of them from the beginning, which the system gives when it is filled.
+        Without any to come, those that are not there are left out.
     coming : dict, optional
         Of `shards_to_come`: what is not there is waited for.
     """
 
     def __init__(self, folder, count, coming=None):
         self.coming = coming or {}
-        self.paths = [shard_path(folder, index) for index in range(count)]
+        paths = [shard_path(folder, index) for index in range(count)]
+        self.paths = paths if coming is not None else [path for path in paths if path.exists()]
         self.shards, self.count, self._room = 0, 0, {}
 
     def take(self, shards=None):
-        """What the first ``shards`` hold, by default all that there are: dict of Tensor (galaxy, ...), views."""
+        """What the first ``shards`` hold: dict of Tensor (galaxy, ...), views. By default of all that there are.
+
+        Raises
+        ------
+        FileNotFoundError
+            One of them is not there, nor to come.
+        """
+        for future in self.coming.values():
+            if future.done():
+                future.result()  # one that has failed is known before its turn
         for path in self.paths[self.shards : shards]:
             if path in self.coming:
                 self.coming[path].result()
-            if shards is None and not path.exists():
-                break
             part = load_file(path)
             n = len(part["facts"])
             for key, tensor in part.items():

@@ -13,7 +13,7 @@ from kinematics_nn.network.frame import FACTS, PIXELS, PLANES
 from kinematics_nn.network.targets import TARGETS
 from kinematics_nn.training import store
 from kinematics_nn.training.simulations import Ranges
-from kinematics_nn.training.store import Galaxies, make_shard, simulate_shards
+from kinematics_nn.training.store import Galaxies, make_shard, shards_to_come, simulate_shards
 
 
 @pytest.fixture(autouse=True)
@@ -76,12 +76,15 @@ def test_galaxies_are_those_of_the_first_shards_and_then_of_more(tmp_path, shard
     assert torch.equal(first["facts"], frames["facts"])
     more = galaxies.take()
     assert galaxies.shards == 3, "as many as there are"
+    (tmp_path / "shard00001.safetensors").unlink()
+    assert len(Galaxies(tmp_path, 5).take()["facts"]) == 2 * n, "one that is missing is left out"
+    os.link(shard, tmp_path / "shard00001.safetensors")
     assert torch.equal(more["image"], frames["image"].repeat(3, 1, 1, 1))
     assert more["image"].dtype == torch.float16
     assert first["targets"].data_ptr() == more["targets"].data_ptr(), "nothing is copied as they become more"
     assert len(first["targets"]) == n
     with pytest.raises(FileNotFoundError):
-        galaxies.take(4)
+        Galaxies(tmp_path, 5, {}).take(4)
 
 
 def test_what_is_to_come_is_waited_for(tmp_path, shard, frames):
@@ -158,10 +161,38 @@ def test_a_store_stays_on_the_kind_of_device_that_it_was_begun_on(tmp_path, shar
     devices = []
     monkeypatch.setattr(store, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
     monkeypatch.setattr(store, "make_shard", lambda *_, device, **__: devices.append(device))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for folder, first, second in (("a", "cpu", "cuda:1"), ("b", "cuda:1", "cpu")):
         list(simulate_shards(tmp_path / folder, 1, device=first))
         list(simulate_shards(tmp_path / folder, 1, device=second))
     assert devices == ["cpu", "cpu", "cuda:1", "cuda"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(KinematicsError, match="begun on a GPU"):
+        list(simulate_shards(tmp_path / "b", 1))
+
+
+def test_nothing_is_begun_once_nobody_wants_it(tmp_path, monkeypatch):
+    """By processes, as it is used: one fails, and of the others only those are made that workers had in hand."""
+    monkeypatch.setattr(store, "make_shard", slow_job)
+    with shards_to_come(tmp_path, 40, workers=2) as coming, pytest.raises(ArithmeticError, match="no galaxy"):
+        list(map(Future.result, coming.values()))
+    begun = [future for future in coming.values() if not future.cancelled()]
+    assert len(begun) < 10
+    assert all(future.done() for future in coming.values())
+
+
+def slow_job(path, seed, index, ranges, **_):
+    time.sleep(0.1)
+    if index == 1:
+        raise ArithmeticError("no galaxy")
+
+
+def test_a_failure_is_known_before_its_turn(tmp_path, shard):
+    os.link(shard, tmp_path / "shard00000.safetensors")
+    failed = Future()
+    failed.set_exception(ArithmeticError("no galaxy"))
+    with pytest.raises(ArithmeticError, match="no galaxy"):
+        Galaxies(tmp_path, 3, {tmp_path / "shard00002.safetensors": failed}).take(1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -119,6 +119,8 @@ def test_trains_while_galaxies_are_made(tmp_path, shard, small, monkeypatch):
 
     monkeypatch.setattr(store_room, "make_shard", make)
     monkeypatch.setattr(Trainer, "run", running)
+    monkeypatch.setattr(runs, "_CHECKPOINT_STEPS", 500)  # more than there are: it grows more often than that
+    monkeypatch.setattr(runs, "_GROWTHS", 8)
     given = ["--store", tmp_path / "frames", "--galaxies", 256, "--samples", 16 * 16, "--batch", 16, "--device", "cpu"]
     given.append("--meanwhile")
     cli.run(arguments(tmp_path / "whole.safetensors", *given))
@@ -141,6 +143,8 @@ def test_trains_while_galaxies_are_made(tmp_path, shard, small, monkeypatch):
             cli.run(arguments(tmp_path / "broken.safetensors", *given))
     with pytest.raises(KinematicsError, match="settings"):
         cli.run(arguments(tmp_path / "broken.safetensors", *given[:-1]))
+    for late in (2, 3):  # made while it goes on
+        (tmp_path / "frames" / f"shard{late:05d}.safetensors").unlink()
     cli.run(arguments(tmp_path / "broken.safetensors", *given))
     again = QTable.read(tmp_path / "broken.ecsv")
     for column in ("step", "loss", "held_out", "galaxies"):
