@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ..decoder import DiscDecoder, Forms, Quadrature, regular_grid
+from ..decoder import DiscDecoder, Forms, regular_grid
 from ..errors import FormError
 from ..forms.base import Form
 from ..network.targets import MULTIPLES, Disc
@@ -222,7 +222,6 @@ class Simulator:
             self._decoders[key] = DiscDecoder(
                 regular_grid(self.shape, device=self.telescope.device),
                 forms,
-                Quadrature(sub_pixels=5, depths=2),
                 faint=3e-4,
                 pad=self.telescope.pad,
             )

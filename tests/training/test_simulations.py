@@ -10,6 +10,8 @@ from plain import PLAIN
 from scipy.stats import kstest
 from torch.testing import assert_close
 
+from kinematics_nn.decoder import DiscDecoder, Forms, Quadrature, regular_grid
+from kinematics_nn.forms import get_form
 from kinematics_nn.network.frame import make_frame
 from kinematics_nn.network.targets import MULTIPLES, Disc, encode_targets
 from kinematics_nn.training.simulations import Ranges, Simulator, _sizes
@@ -217,3 +219,32 @@ def test_sizes_are_log_uniform_whatever_the_beam():
     assert kstest(share, "uniform").pvalue > 1e-3
     for part in (beam < 3, beam > 6):
         assert kstest(share[part], "uniform").pvalue > 1e-3
+
+
+def test_small_inclined_discs_are_summed_finely_enough(monkeypatch):
+    """Images of half-light radii of half a pixel to one, at 60 degrees and more, against 145 sub-pixels.
+
+    Five sub-pixels leave them 6 to 20 % off where they are brightest.
+    """
+    seen = {}
+    render = Simulator._render
+
+    def kept(self, curve, light, parameters, beam, ratio, r50):
+        clean, brighter = render(self, curve, light, parameters, beam, ratio, r50)
+        operator = self.telescope.operator(beam, ratio, self.shape[1:])
+        forms = Forms(curve, light, get_form("constant", "velocity_dispersion"))
+        fine = DiscDecoder(regular_grid(self.shape), forms, Quadrature(145, 8), pad=self.telescope.pad)
+        images = (cube.sum(1) for cube in (clean, operator(fine.sky(parameters))))
+        seen[len(seen)] = *images, parameters[:, 0] > 60
+        return clean, brighter
+
+    monkeypatch.setattr(Simulator, "_render", kept)
+    ranges = Ranges(**PLAIN, beam=(1.4, 2.0), r50=1.0, curves={"arctan": 1.0}, lights={"exponential": 1.0})
+    simulator = Simulator(3, ranges)
+    for _ in range(3):
+        simulator(8)
+    clean, fine, inclined = (torch.cat(column) for column in zip(*seen.values(), strict=True))
+    assert inclined.sum() > 5
+    off = (clean - fine).abs().amax((1, 2)) / fine.amax((1, 2))
+    # Beams in bfloat16 have three digits, and rounding adds up over a few pixels.
+    assert float(off[inclined].max()) < 0.02
