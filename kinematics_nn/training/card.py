@@ -182,7 +182,7 @@ def _rebuilding(info):
     while at:
         whole = whole and "command" in at
         if "command" in at:
-            commands.insert(0, _command(at["command"]))
+            commands.insert(0, _command(at["command"] | {"device": at.get("device", "cpu")}))
         at = at.get("start")
     if not whole:
         commands.insert(0, "# the file does not record how it began: see the user guide, Training")
@@ -208,7 +208,7 @@ def _command(given):
     words = ["kinematics-nn", "train", *([given["output"]] if given.get("output") else [])]
     names = {"start": "from"}
     for key, value in given.items():
-        if key in ("command", "output", "overwrite", "device") or value in (None, False):
+        if key in ("command", "output", "overwrite") or value in (None, False) or (key, value) == ("device", "cpu"):
             continue
         words.append(f"--{names.get(key, key).replace('_', '-')}")
         words += map(str, [] if value is True else value if isinstance(value, list) else [value])

@@ -228,6 +228,7 @@ def _finish(args, trainer, output, facts):
         "training": asdict(trainer.settings) | {"galaxies": trainer.curve[-1]["galaxies"]},
         "seconds": round(trainer.seconds),
         "processes": trainer.processes.count,
+        "device": trainer.device.type,
         "version": __version__,
         "torch": torch.__version__,
     }
@@ -245,5 +246,5 @@ def _listed(forms, input="cubes"):
 
 def _origin(name):
     """What the metadata say of the weights that a training began with, so far as they can be made again."""
-    kept = ("name", "sha256", "command", "training", "held_out_loss", "version", "start")
+    kept = ("name", "sha256", "command", "training", "held_out_loss", "device", "version", "start")
     return {key: value for key, value in weights_info(name).items() if key in kept}

@@ -52,6 +52,13 @@ def test_the_commands_are_those_given_in_order_without_folders(mine):
     assert f"```\n{first}\nkinematics-nn train mine --from first --rate 0.0007 --objective posterior\n```" in card
 
 
+def test_the_commands_say_where_random_numbers_were_of_a_gpu(tmp_path):
+    save_encoder(load_encoder(), tmp_path / "mine.safetensors", META | {"device": "cuda"})
+    card = write_card(tmp_path / "mine.safetensors").read_text()
+    assert "kinematics-nn train mine --from first --rate 0.0007 --objective posterior --device cuda\n" in card
+    assert "--seed 2\n" in card, "the first on a processor"
+
+
 def test_no_folder_of_who_trained_is_kept():
     """Not those of cubes, either, nor in what ships."""
     kept = without_folders(
