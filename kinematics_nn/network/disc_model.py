@@ -21,7 +21,7 @@ MEAN = (0.0, math.log(0.18), 0.0, math.log(0.64), math.log(0.4), math.log(0.15),
 
 _STRIPS, _OUT = 32, 1.2  # across the major axis, on one side of it, and how far out
 _LEAST_SINE = 0.02  # a disc seen face-on has no height to see
-_THIN = 30.0  # beams in a scale height, from where its fourth moment is a thousandth of its second
+_THIN = 30.0  # sigma of the beam over the scale height, from where all but the variance of the law is below 1e-3
 _WHITE = 0.1  # share of the noise that is taken to be white: less makes fits worse, by what no disc model gets right
 _FWHM = math.sqrt(8 * math.log(2))
 
@@ -185,10 +185,20 @@ class QuarterDisc:
 
 
 def smeared_step(x, sigma, scale):
-    r"""A step seen through a Gaussian beam and an exponential law: its value at x, its derivatives by x and ``scale``.
+    r"""A step seen through a Gaussian beam and an exponential law of both sides, :math:`e^{-|t| / b} / 2 b`.
 
-    With the two exponentially modified Gaussians A and C, of either side of the law, the value is
-    :math:`\Phi(x / \sigma) + (C - A) / 2` and the derivative by x :math:`(A + C) / 2 b`.
+    With the two exponentially modified Gaussians A and C, of either side of the law (Grushka 1972, Anal. Chem. 44,
+    1733), the value is :math:`\Phi(x / \sigma) + (C - A) / 2` and the derivative by x :math:`(A + C) / 2 b`.
+
+    Parameters
+    ----------
+    x, sigma, scale : Tensor
+        Places, the beam's standard deviation, and the law's b, in one unit; they broadcast.
+
+    Returns
+    -------
+    value, by_x, by_scale : Tensor
+        From 0 far before the step to 1, and its derivatives by ``x`` and ``scale``.
     """
     z, s = x / sigma, sigma / scale
     gaussian = torch.exp(-0.5 * z**2)

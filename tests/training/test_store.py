@@ -107,12 +107,6 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
         def __init__(self, workers, **_):
             self.workers = workers
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def shutdown(self, **_):
             pass
 
@@ -129,22 +123,6 @@ def test_what_is_missing_is_made(tmp_path, shard, monkeypatch):
     assert made == [1]
     make_shard(tmp_path / "alone", 3, 1, galaxies=8)
     assert torch.equal(*(load_file(tmp_path / name)["facts"] for name in ("alone", "shard00001.safetensors")))
-
-
-def test_a_shard_that_fails_stops_the_others(tmp_path, monkeypatch):
-    """In threads: the first shard fails, the last is not begun."""
-    begun = []
-
-    def fail(path, seed, index, ranges, **_):
-        begun.append(index)
-        time.sleep(0.01)  # all of them: a minute
-        raise ArithmeticError("no galaxy")
-
-    monkeypatch.setattr(store, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(store, "make_shard", fail)
-    with pytest.raises(ArithmeticError, match="no galaxy"):
-        list(simulate_shards(tmp_path, 5000))
-    assert len(begun) < 5000
 
 
 def test_a_store_is_of_one_kind(tmp_path, shard):
@@ -196,11 +174,11 @@ def test_a_failure_is_known_before_its_turn(tmp_path, shard):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_makes_the_like(tmp_path, frames):
+def test_a_gpu_makes_the_like(tmp_path):
     make_shard(tmp_path / "shard", 5, 0, galaxies=128, device="cuda")
     made = load_file(tmp_path / "shard")
     assert len(made["facts"]) > 100
-    for name in ("facts", "targets"):
-        # Medians of 64 and of 128: a deviation of a quarter of the scatter is two of their errors.
-        apart = (made[name].median(0).values - frames[name].median(0).values).abs()
-        assert float((apart / frames[name].std(0).clamp(min=1e-3)).median()) < 0.25, name
+    # What the frame's fit says of the dispersion is of that galaxy: 0.63 to 0.77 for fifteen times 128 of a processor,
+    # and for numbers that have nothing to do with each other 0 to a tenth.
+    told, true = made["facts"][:, FACTS.index("fit_dispersion")], made["targets"][:, TARGETS.index("dispersion")]
+    assert float(torch.corrcoef(torch.stack([told, true]))[0, 1]) > 0.4
